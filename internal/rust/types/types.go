@@ -1,0 +1,203 @@
+// Package types is the graph of Rust types: what a value's bytes mean. It is
+// read from DWARF as rustc writes it, and knows layout, variants and their
+// discriminants, the parts of std's containers, and which bytes of a value are
+// addresses that lead to more of it.
+package types
+
+// Kind says how a value of a type is laid out and printed.
+type Kind uint8
+
+const (
+	Opaque    Kind = iota // debug info does not say what it is
+	Unit                  // ()
+	Bool                  //
+	Char                  //
+	Int                   // i8 … i128, isize
+	Uint                  // u8 … u128, usize
+	Float                 // f16, f32, f64, f128
+	Struct                // named fields, tuple fields ("__0"), none; a closure's captures
+	Tuple                 // (A, B)
+	Enum                  // C-like and data enums
+	Array                 // [T; N]
+	Union                 //
+	Pointer               // references, raw pointers, Box, fn pointers; thin or wide
+	Never                 // !
+	Fn                    // what a fn pointer points to
+	Str                   // the unsized bytes behind a &str
+	Slice                 // the unsized elements behind a &[T]
+	Dyn                   // the unsized object behind a &dyn Trait
+	Coroutine             // the state of an async fn, async block or coroutine
+)
+
+func (k Kind) String() string {
+	return [...]string{"opaque", "unit", "bool", "char", "int", "uint", "float", "struct", "tuple", "enum",
+		"array", "union", "pointer", "never", "fn", "str", "slice", "dyn", "coroutine"}[k]
+}
+
+// Type is one Rust type. Types that contain themselves are cyclic graphs.
+// A Type is not modified once it has been handed out.
+type Type struct {
+	// Name is the type as Rust writes it, with full paths:
+	// "core::option::Option<u32>", "&str", "(i32, u8)".
+	Name string
+	Kind Kind
+	// Size and Align are in bytes. Size is that of one element for Str and Slice,
+	// so that length times Size is the size of what a wide pointer leads to, and 0
+	// for Fn and Dyn.
+	Size, Align int64
+	// Fields are in the order of the source, which is not that of their offsets.
+	// They are set for Struct, Tuple and Union, and for a Coroutine's captures.
+	Fields  []Field
+	Enum    *EnumInfo    // Enum, Coroutine
+	Elem    *Type        // Array, Slice
+	Count   int64        // Array
+	Pointer *PointerInfo // Pointer
+	// Sig is what a fn pointer's target takes and gives; Fn only.
+	Sig *Signature
+	// Std is set for the std containers whose contents are printed rather than
+	// their fields; such a type keeps its Kind and Fields.
+	Std *StdInfo
+	// File and Line are where a closure or coroutine stands in the source, if the
+	// debug info says so.
+	File string
+	Line int
+}
+
+// Field is one field of a struct, tuple, union or variant. Tuple fields are
+// named "__0", "__1", ….
+type Field struct {
+	Name   string
+	Offset int64
+	Type   *Type
+}
+
+// Signature is the type of a function.
+type Signature struct {
+	Params []*Type
+	Result *Type // UnitType for none
+}
+
+// EnumInfo is how the variants of an enum are told apart.
+type EnumInfo struct {
+	// Tag is nil if there is nothing to tell: at most one variant is inhabited.
+	Tag      *Discr
+	Variants []Variant
+	// CLike says that no variant has data: the discriminants are the source's.
+	CLike bool
+}
+
+// Discr is where a discriminant is. It is read as Size (1, 2, 4, 8 or 16)
+// little-endian bytes at Offset.
+type Discr struct {
+	Offset int64
+	Size   int
+	Signed bool
+}
+
+// Variant is one variant of an enum.
+type Variant struct {
+	Name string
+	// Values are the tags that select this variant, masked to the tag's width.
+	// None: the variant that is meant when no other's Values fit (with niches, the
+	// one that has the data).
+	Values []Interval
+	Fields []Field
+	// Type is the variant as a struct of its own; nil in C-like enums.
+	Type *Type
+	// Uninhabited says that no value of this variant can exist.
+	Uninhabited bool
+}
+
+// U128 is an unsigned 128-bit integer.
+type U128 struct{ Hi, Lo uint64 }
+
+// Cmp is -1, 0 or 1 as u is below, equal to or above v.
+func (u U128) Cmp(v U128) int {
+	switch {
+	case u == v:
+		return 0
+	case u.Hi < v.Hi || u.Hi == v.Hi && u.Lo < v.Lo:
+		return -1
+	}
+	return 1
+}
+
+// mask keeps the low size bytes of u.
+func (u U128) mask(size int) U128 {
+	switch {
+	case size < 8:
+		return U128{Lo: u.Lo & (1<<(8*size) - 1)}
+	case size == 8:
+		return U128{Lo: u.Lo}
+	}
+	return u
+}
+
+// Interval is Lo … Hi, both included, unsigned.
+type Interval struct{ Lo, Hi U128 }
+
+// Contains says whether v is in the interval.
+func (i Interval) Contains(v U128) bool { return i.Lo.Cmp(v) <= 0 && v.Cmp(i.Hi) <= 0 }
+
+// PointerKind is what kind of pointer a Pointer is.
+type PointerKind uint8
+
+const (
+	Ref PointerKind = iota
+	RefMut
+	ConstPtr
+	MutPtr
+	Box
+	FnPtr
+)
+
+// Meta is what a wide pointer holds beside its address.
+type Meta uint8
+
+const (
+	Thin   Meta = iota
+	Length      // a count of elements
+	VTable      // the address of a vtable
+)
+
+// PointerInfo describes a Pointer.
+type PointerInfo struct {
+	Kind   PointerKind
+	Target *Type
+	Meta   Meta
+	// PtrOff and MetaOff are offsets in the pointer of its address and of what
+	// Meta says.
+	PtrOff, MetaOff int64
+}
+
+// StdKind is a recognised container of std.
+type StdKind uint8
+
+const (
+	String StdKind = iota + 1
+	Vec
+)
+
+// StdInfo is a std container and where its parts are: offsets in its value.
+type StdInfo struct {
+	Kind StdKind
+	Ptr  int64 // of the address of the elements
+	Len  int64 // of their number
+	Elem *Type // StrBytes for a String
+}
+
+// StrBytes is the Str type: the element of every string edge.
+var StrBytes = &Type{Name: "str", Kind: Str, Size: 1, Align: 1}
+
+// UnitType is the type of what has no type in DWARF.
+var UnitType = &Type{Name: "()", Kind: Unit, Align: 1}
+
+// IsTupleLike says whether the fields are written without their names.
+func IsTupleLike(fields []Field) bool { return len(fields) > 0 && fields[0].Name == "__0" }
+
+// Zero says whether values of t take no bytes.
+func (t *Type) Zero() bool { return t.Size == 0 && t.Kind != Fn && t.Kind != Dyn }
+
+// Display is the type's name in signatures: as Name, with the paths of std types
+// that the prelude names, or that everyone knows by their last segment, left out.
+func (t *Type) Display() string { return display(t.Name) }
