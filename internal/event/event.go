@@ -1,0 +1,172 @@
+// Package event holds what a traced run yields: the calls, returns, tables and
+// closing figures that sessions produce and outputs print. It is the only thing
+// that output knows of the rest of the program.
+package event
+
+import "time"
+
+// Event is one of the types below. Type is the "type" of its JSON envelope.
+type Event interface{ Type() string }
+
+// Value is one argument or result. It has either Text, as {:?} prints it, or
+// Missing: "optimized out", "unreadable" or "unsupported: WHY"; never both.
+type Value struct {
+	Name string
+	Rust string // the type, as Rust writes it
+	Text string
+	// Missing says why nothing of the value is known.
+	Missing string
+	// Truncated: a limit cut a string, a collection or a chain of pointers.
+	Truncated bool
+	// Partial: a part could not be read and stands as <unreadable> in Text.
+	Partial bool
+	// Given: the type is the user's word, not the debug info's.
+	Given bool
+}
+
+// Thread names the thread in which something happened.
+type Thread struct {
+	PID, TID uint32
+	Comm     string
+}
+
+// Place is where a function stands in the source.
+type Place struct {
+	File string
+	Line int
+}
+
+// Inline says into what an inlined call was compiled, and whether its calls can
+// be counted one by one.
+type Inline struct {
+	Caller string
+	Call   Place
+	Exact  bool
+}
+
+// Call is the entry of a function.
+type Call struct {
+	ID       uint64
+	Time     time.Time
+	Thread   Thread
+	Function string
+	Aliases  []string
+	Source   Place
+	Inline   *Inline // nil for an out-of-line call
+	Args     []Value
+}
+
+// Return is the end of a Call by one of its exits.
+type Return struct {
+	ID       uint64
+	Time     time.Time
+	Thread   Thread
+	Function string
+	Duration time.Duration
+	Value    *Value // nil: the type is unknown or ()
+	// Tail: the duration ends at a jump into another function, which returns in
+	// this one's stead.
+	Tail bool
+}
+
+// Unwind is the end of a Call by a panic that was seen to land.
+type Unwind struct {
+	ID       uint64
+	Thread   Thread
+	Function string
+	Duration time.Duration
+}
+
+// Ended is the end of a Call by something else that skipped its exits.
+type Ended struct {
+	ID       uint64
+	Thread   Thread
+	Function string
+	Duration time.Duration
+}
+
+// Count is one row of a count's table.
+type Count struct {
+	Function string
+	Count    uint64
+	Exact    bool
+}
+
+// Function is one row of a list.
+type Function struct {
+	Function  string
+	Signature string // "" without debug info
+	Source    Place
+	OutOfLine int
+	Inlined   int
+	Aliases   []string
+}
+
+// Located is where explain finds a value; Missing may stand in Where's place.
+type Located struct {
+	Name    string
+	Rust    string
+	Where   string
+	Missing string
+}
+
+// Exit is one place where a function is left.
+type Exit struct {
+	Address uint64
+	Kind    string // "ret" or "tail"
+	Target  string // the function a tail jump goes to, if known
+}
+
+// Plan is how a runtime would plant a probe, and what a hit would cost.
+type Plan struct {
+	How    string
+	CostNS int64
+	// Missing says why this runtime can't; How is empty then.
+	Missing string
+}
+
+// Instance is one piece of code that runs a function.
+type Instance struct {
+	Function string
+	Exact    bool
+	Address  uint64
+	Entries  []uint64 // where control flow enters it
+	Symbol   string   // mangled; "" for an inlined instance
+	Aliases  []string
+	Inline   *Inline
+	Args     []Located
+	Result   *Located // nil: () or unknown
+	Exits    []Exit
+	NoExits  string          // why exits can't be probed, "" if they can
+	Runtimes map[string]Plan // by runtime name
+	Notes    []string
+}
+
+// Attached says that everything is armed.
+type Attached struct{ Probes int }
+
+// Lost closes a run's losses.
+type Lost struct{ Events uint64 }
+
+// Summary closes a run. Calls = Shown + Hidden + Lost, always.
+type Summary struct {
+	Calls, Shown, Hidden, Lost uint64
+	LostExits, Open            uint64
+	Runtime                    string
+	Duration                   time.Duration
+	// Cost is what the probes cost the target, estimated from the hits.
+	Cost time.Duration
+	// ExitStatus is the command's, "" if none was started.
+	ExitStatus string
+}
+
+func (Call) Type() string     { return "call" }
+func (Return) Type() string   { return "return" }
+func (Unwind) Type() string   { return "unwind" }
+func (Ended) Type() string    { return "ended" }
+func (Count) Type() string    { return "count" }
+func (Function) Type() string { return "function" }
+func (Instance) Type() string { return "instance" }
+func (Attached) Type() string { return "attached_probes" }
+func (Lost) Type() string     { return "lost_events" }
+func (Summary) Type() string  { return "summary" }

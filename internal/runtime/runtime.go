@@ -1,0 +1,118 @@
+// Package runtime is what both runtimes offer: a collection of eBPF programs and
+// maps is loaded, its programs are attached to sites, and its records are read.
+// It knows neither the language that the programs came from nor the debug info.
+package runtime
+
+import (
+	"context"
+
+	"github.com/cilium/ebpf"
+)
+
+// Names of the maps that a runtime itself touches. A collection need not have
+// any of them.
+const (
+	// MapEvents is the ring buffer that programs write records to.
+	MapEvents = "events"
+	// MapTargets is a hash of the thread group ids that may be recorded
+	// (u32 → u8). A collection that has it drops every other process's hits.
+	MapTargets = "targets"
+	// MapScratch holds the slots in which records are built; the runtime sizes it
+	// to SlotsPerCPU slots a possible CPU.
+	MapScratch = "scratch"
+	// MapCounters is a per-CPU array of u64, indexed by Counter.
+	MapCounters = "counters"
+	// MapCounts is a per-CPU array of u64: the figures of count.
+	MapCounts = "counts"
+)
+
+// SlotsPerCPU is the number of scratch slots for each CPU: a sleepable program
+// can be put to sleep with its slot by a page fault while others run.
+const SlotsPerCPU = 4
+
+// Counter is an index into MapCounters.
+type Counter uint32
+
+// A record is lost for want of room in the ring, or for want of a scratch slot.
+// Entries, further records of one entry, exits and marks are counted apart.
+const (
+	EntryNoRoom Counter = iota
+	EntryNoSlot
+	MoreNoRoom
+	MoreNoSlot
+	ExitNoRoom
+	ExitNoSlot
+	MarkNoRoom
+	MarkNoSlot
+	NumCounters
+)
+
+// Probe attaches one program to one address of a file.
+type Probe struct {
+	Path    string // of the executable or library
+	Offset  uint64 // in the file
+	Cookie  uint64 // what the program gets from bpf_get_attach_cookie
+	Program string // the name of a program of the collection
+}
+
+// Who is traced.
+type Who struct {
+	// PIDs are thread group ids. Empty: every process that maps the file, now and
+	// later.
+	PIDs []int
+	// Forks says that children of PIDs are traced too.
+	Forks bool
+}
+
+// ProbeError is the trouble of one probe; the others are attached.
+type ProbeError struct {
+	Probe Probe
+	Err   error
+}
+
+func (e *ProbeError) Error() string { return e.Err.Error() }
+func (e *ProbeError) Unwrap() error { return e.Err }
+
+// Runtime runs collections.
+type Runtime interface {
+	// Name is "kernel" or "user".
+	Name() string
+	// Load makes the programs and maps of spec, which it may modify, ready to be
+	// attached. The session must be closed.
+	Load(ctx context.Context, spec *ebpf.CollectionSpec) (Session, error)
+}
+
+// Session is one loaded collection.
+type Session interface {
+	// Attach plants the probes. Those that cannot be planted are returned, each
+	// with its reason; err is for what concerns them all, and then none is left.
+	Attach(ctx context.Context, probes []Probe, who Who) ([]*ProbeError, error)
+	// Detach takes all probes out. Records that are in the ring stay readable.
+	Detach() error
+	// Read passes each record to f until ctx is done, then what is left in the
+	// ring, and returns nil; or f's error at once. The bytes are valid only
+	// during the call. idle is called whenever the ring has been emptied, with the
+	// CLOCK_MONOTONIC nanoseconds read before it was: records made before that
+	// time have been passed.
+	Read(ctx context.Context, f func(record []byte) error, idle func(monotonic uint64) error) error
+	// Map returns a map of the collection by its name.
+	Map(name string) (Map, bool)
+	// Stats are exact once the probes are detached.
+	Stats() (Stats, error)
+	// Close detaches and frees everything.
+	Close() error
+}
+
+// Map is the tracer's view of a map.
+type Map interface {
+	// PerCPU sums, over CPUs, the u64 at index i of a per-CPU array.
+	Sum(i uint32) (uint64, error)
+}
+
+// Stats are the losses of a session.
+type Stats struct {
+	Counters [NumCounters]uint64
+	// Missed are the hits on which a program did not run because one of its kind
+	// was running on that CPU already, by program name.
+	Missed map[string]uint64
+}
