@@ -1,0 +1,235 @@
+package output
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"ferrotrace/internal/event"
+)
+
+// isTerminal reports whether colours may be written to w (https://no-color.org).
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// paint holds the few colours in use: SGR sequences, all empty without colours.
+type paint struct{ bold, dim, red, off string }
+
+func newPaint(colours bool) paint {
+	if !colours {
+		return paint{}
+	}
+	return paint{bold: "\x1b[1m", dim: "\x1b[2m", red: "\x1b[31m", off: "\x1b[0m"}
+}
+
+type textOutput struct {
+	w *bufio.Writer
+	paint
+	threads threads
+	counts  []event.Count
+	// instances counts the explained ones, to set a blank line between them.
+	instances int
+}
+
+func newText(w io.Writer, colours bool) *textOutput {
+	return &textOutput{w: bufio.NewWriterSize(w, 64<<10), paint: newPaint(colours), threads: newThreads()}
+}
+
+func (o *textOutput) Flush() error {
+	o.table()
+	return o.w.Flush()
+}
+
+// Errors of the writer stick in bufio.Writer: Flush returns them.
+func (o *textOutput) print(parts ...string) {
+	for _, p := range parts {
+		o.w.WriteString(p)
+	}
+}
+
+func (o *textOutput) Event(e event.Event) error {
+	switch e := e.(type) {
+	case event.Call:
+		o.call(e)
+	case event.Return:
+		o.ret(e)
+	case event.Unwind:
+		o.end(e.Thread, e.ID, e.Function, o.red+"unwound by a panic"+o.off, e.Duration)
+	case event.Ended:
+		o.end(e.Thread, e.ID, e.Function, "left without returning", e.Duration)
+	case event.Count:
+		o.counts = append(o.counts, e)
+	case event.Function:
+		o.function(e)
+	case event.Instance:
+		o.instance(e)
+	case event.Attached, event.Lost, event.Summary:
+	default:
+		return fmt.Errorf("output: unknown event %T", e)
+	}
+	return nil
+}
+
+func names(function string, aliases []string) string {
+	for _, a := range aliases {
+		function += " = " + a
+	}
+	return Escape(function)
+}
+
+func place(p event.Place) string {
+	if p.File == "" {
+		return ""
+	}
+	if p.Line == 0 {
+		return Escape(p.File)
+	}
+	return fmt.Sprintf("%s:%d", Escape(p.File), p.Line)
+}
+
+func (o *textOutput) missing(why string) string { return o.dim + "<" + Escape(why) + ">" + o.off }
+
+func (o *textOutput) value(v event.Value) string {
+	if v.Missing != "" {
+		return o.missing(v.Missing)
+	}
+	return Escape(v.Text)
+}
+
+func (o *textOutput) call(e event.Call) {
+	prefix, depth := o.threads.enter(e)
+	o.print(o.dim, prefix, o.off, strings.Repeat("  ", depth))
+	if e.Inline != nil && !e.Inline.Exact {
+		o.print("≈ ")
+	}
+	o.print(o.bold, names(e.Function, e.Aliases), o.off, "(")
+	for i, a := range e.Args {
+		if i > 0 {
+			o.print(", ")
+		}
+		if a.Name != "" {
+			o.print(Escape(a.Name), ": ")
+		}
+		o.print(o.value(a))
+	}
+	o.print(")")
+	if e.Inline != nil {
+		o.print(o.dim, "  ", inlinedAt(*e.Inline), o.off)
+	}
+	o.print("\n")
+}
+
+func inlinedAt(i event.Inline) string {
+	s := "inlined"
+	if i.Caller != "" {
+		s += " into " + Escape(i.Caller)
+	}
+	if at := place(i.Call); at != "" {
+		s += " at " + at
+	}
+	return s
+}
+
+func (o *textOutput) ret(e event.Return) {
+	how := "returned"
+	if e.Value != nil {
+		how = "→ " + o.value(*e.Value)
+	}
+	if e.Tail {
+		how += o.dim + " (timed to the tail call)" + o.off
+	}
+	o.end(e.Thread, e.ID, e.Function, how, e.Duration)
+}
+
+func (o *textOutput) end(t event.Thread, id uint64, function, how string, d time.Duration) {
+	prefix, depth := o.threads.leave(t, id)
+	o.print(o.dim, prefix, o.off, strings.Repeat("  ", depth), o.bold, Escape(function), o.off, " ", how,
+		"  ", o.dim, duration(d), o.off, "\n")
+}
+
+// table writes the counts that have come, the highest first.
+func (o *textOutput) table() {
+	if len(o.counts) == 0 {
+		return
+	}
+	slices.SortStableFunc(o.counts, func(a, b event.Count) int {
+		switch {
+		case a.Count > b.Count:
+			return -1
+		case a.Count < b.Count:
+			return 1
+		}
+		return strings.Compare(a.Function, b.Function)
+	})
+	figures := make([]string, len(o.counts))
+	width := len("COUNT")
+	for i, c := range o.counts {
+		figures[i] = fmt.Sprint(c.Count)
+		if !c.Exact {
+			figures[i] = "≈" + figures[i]
+		}
+		width = max(width, len([]rune(figures[i])))
+	}
+	fmt.Fprintf(o.w, "%s%*s  FUNCTION%s\n", o.dim, width, "COUNT", o.off)
+	for i, c := range o.counts {
+		fmt.Fprintf(o.w, "%*s  %s\n", width, figures[i], Escape(c.Function))
+	}
+	o.counts = nil
+}
+
+func (o *textOutput) function(e event.Function) {
+	o.print(o.bold, Escape(e.Function), o.off, Escape(strings.TrimPrefix(e.Signature, "fn")))
+	for _, a := range e.Aliases {
+		o.print(" = ", Escape(a))
+	}
+	if p := place(e.Source); p != "" {
+		o.print("  ", p)
+	}
+	var where []string
+	if e.OutOfLine > 0 {
+		where = append(where, fmt.Sprintf("%d out of line", e.OutOfLine))
+	}
+	if e.Inlined > 0 {
+		where = append(where, fmt.Sprintf("%d inlined", e.Inlined))
+	}
+	if len(where) == 0 {
+		where = []string{"no code"}
+	}
+	o.print("  ", o.dim, strings.Join(where, ", "), o.off, "\n")
+}
+
+// duration writes d in three digits, with the unit that suits it.
+func duration(d time.Duration) string {
+	switch {
+	case d < 0: // clocks of two CPUs may disagree; the sign is not hidden
+		return "-" + duration(-d)
+	case d < time.Microsecond:
+		return fmt.Sprintf("%dns", d.Nanoseconds())
+	case d < time.Millisecond:
+		return digits(d, time.Microsecond, "µs")
+	case d < time.Second:
+		return digits(d, time.Millisecond, "ms")
+	case d < time.Minute:
+		return digits(d, time.Second, "s")
+	}
+	return d.Round(time.Second).String()
+}
+
+func digits(d, unit time.Duration, name string) string {
+	f := float64(d) / float64(unit)
+	switch {
+	case f < 9.995:
+		return fmt.Sprintf("%.2f%s", f, name)
+	case f < 99.95:
+		return fmt.Sprintf("%.1f%s", f, name)
+	}
+	return fmt.Sprintf("%.0f%s", f, name)
+}
