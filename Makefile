@@ -1,0 +1,42 @@
+# ferrotrace: make demo shows it, make test tests it, make build builds it.
+
+STATICCHECK := v0.8.2
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+FUZZTIME    ?= 20s
+
+# What scripts/setup.sh put in place is found without a new login.
+export PATH := $(CURDIR)/.tools/go/bin:$(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin
+export CGO_ENABLED := 0
+
+.PHONY: build setup test demo fuzz fixtures test-kernels clean
+
+build:
+	go build -trimpath -ldflags '-s -w -X ferrotrace/internal/cli.version=$(VERSION)' -o bin/ferrotrace ./cmd/ferrotrace
+
+setup:
+	@scripts/setup.sh
+
+test: setup
+	@unformatted=$$(go list -f '{{.Dir}}' ./... | xargs gofmt -l | sort -u); \
+	 if [ -n "$$unformatted" ]; then echo "gofmt is due in:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK) ./...
+	go test -timeout 20m ./...
+
+demo: setup build
+	@scripts/demo.sh
+
+# Each fuzz target for FUZZTIME.
+fuzz: setup
+	@scripts/fuzz.sh $(FUZZTIME)
+
+# Every fixture crate in every profile; tests build what they need by themselves.
+fixtures: setup
+	FERROTRACE_FIXTURES=all go test -count=1 -timeout 60m -run TestBuildAll -v ./internal/fixture
+
+# The tests that need root, in virtual machines with older kernels.
+test-kernels: setup build
+	test/kernels/run
+
+clean:
+	rm -rf bin .tools examples/*/target testdata/fixtures/target
