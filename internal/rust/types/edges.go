@@ -98,7 +98,11 @@ func (w *edgeWalk) fields(fields []Field, off int64, guards []Guard, depth int) 
 
 func (w *edgeWalk) variants(t *Type, off int64, guards []Guard, depth int) {
 	for i, v := range t.Enum.Variants {
-		if v.Uninhabited || len(v.Fields) == 0 {
+		if v.Uninhabited || len(v.Fields) == 0 || t.Enum.Tag == nil && i != t.Enum.Only() {
+			continue
+		}
+		// What a body that has ended had captured has been dropped.
+		if t.Kind == Coroutine && t.Enum.Ended(i) {
 			continue
 		}
 		g := guards

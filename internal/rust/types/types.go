@@ -201,3 +201,46 @@ func (t *Type) Zero() bool { return t.Size == 0 && t.Kind != Fn && t.Kind != Dyn
 // Display is the type's name in signatures: as Name, with the paths of std types
 // that the prelude names, or that everyone knows by their last segment, left out.
 func (t *Type) Display() string { return display(t.Name) }
+
+// Find returns the index of the variant that the tag selects, masked to the tag's
+// width: -1 if no valid value has it.
+func (e *EnumInfo) Find(tag U128) int {
+	fallback := -1
+	for i := range e.Variants {
+		v := &e.Variants[i]
+		if len(v.Values) == 0 && !v.Uninhabited {
+			if fallback >= 0 {
+				return -1 // broken debug info: nothing tells the two apart
+			}
+			fallback = i
+		}
+		for _, r := range v.Values {
+			if r.Contains(tag) {
+				return i
+			}
+		}
+	}
+	return fallback
+}
+
+// Only returns the index of the one variant that can exist where there is no
+// tag; -1 if there is none, or more than one.
+func (e *EnumInfo) Only() int {
+	only := -1
+	for i := range e.Variants {
+		if !e.Variants[i].Uninhabited {
+			if only >= 0 {
+				return -1
+			}
+			only = i
+		}
+	}
+	return only
+}
+
+// Ended says whether variant i of a coroutine is one that holds nothing any more:
+// it has returned or panicked.
+func (e *EnumInfo) Ended(i int) bool {
+	name := e.Variants[i].Name
+	return name == "Returned" || name == "Panicked"
+}

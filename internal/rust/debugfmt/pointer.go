@@ -1,0 +1,215 @@
+package debugfmt
+
+import (
+	"fmt"
+	"math"
+
+	"ferrotrace/internal/rust/types"
+)
+
+// word reads the 8 bytes at off; ok is false, and the text says why, if they are
+// not known.
+func (p *printer) word(v view, off int64) (word uint64, ok bool) {
+	at := v.at(off)
+	if s, why := at.state(8); s != whole {
+		p.missing(why)
+		return 0, false
+	}
+	return uintOf(at.bytes[:8]), true
+}
+
+func (p *printer) pointer(t *types.Type, v view, nesting int) {
+	ptr := t.Pointer
+	if ptr == nil || ptr.Target == nil {
+		p.missing("unsupported: pointer")
+		return
+	}
+	addr, ok := p.word(v, ptr.PtrOff)
+	if !ok {
+		return
+	}
+	switch ptr.Kind {
+	case types.FnPtr:
+		p.function(addr)
+		return
+	case types.ConstPtr, types.MutPtr:
+		p.rawPointer(ptr, addr, v)
+		return
+	}
+	target := ptr.Target
+	switch {
+	case ptr.Meta == types.VTable || target.Kind == types.Dyn:
+		p.missing("unsupported: trait object")
+	case ptr.Meta == types.Length:
+		n, ok := p.word(v, ptr.MetaOff)
+		if !ok {
+			return
+		}
+		switch target.Kind {
+		case types.Str:
+			p.text(addr, n)
+		case types.Slice:
+			p.sequence(target.Elem, addr, n, nesting)
+		default:
+			p.missing("unsupported: unsized type")
+		}
+	case target.Size == 0:
+		p.value(target, view{}, nesting+1)
+	default:
+		r, ok := p.region(target, addr)
+		if !ok {
+			return
+		}
+		p.depth++
+		p.value(target, r, nesting+1)
+		p.depth--
+	}
+}
+
+func (p *printer) function(addr uint64) {
+	p.known = true
+	if p.opt.Func != nil {
+		if name := p.opt.Func(addr); name != "" {
+			p.str("fn " + printable(name))
+			return
+		}
+	}
+	p.address(addr)
+}
+
+func (p *printer) address(addr uint64) { p.out = fmt.Appendf(p.out, "0x%x", addr) }
+
+// rawPointer writes a raw pointer; a wide one as core's Debug impl for *const T
+// does since 1.87: with its metadata.
+func (p *printer) rawPointer(ptr *types.PointerInfo, addr uint64, v view) {
+	p.known = true
+	if ptr.Meta == types.Thin {
+		p.address(addr)
+		return
+	}
+	l := p.open("Pointer", " {", " }")
+	p.field(l, "addr")
+	p.address(addr)
+	p.field(l, "metadata")
+	if meta, ok := p.word(v, ptr.MetaOff); ok {
+		if ptr.Meta == types.VTable {
+			p.str("DynMetadata(")
+			p.address(meta)
+			p.str(")")
+		} else {
+			p.out = fmt.Append(p.out, meta)
+		}
+	}
+	p.end(l)
+}
+
+// region is the memory at addr as values of type t. If there is nothing of it, ok
+// is false and the text says why.
+func (p *printer) region(t *types.Type, addr uint64) (v view, ok bool) {
+	if p.depth >= p.opt.Depth || p.mem == nil {
+		p.known = true
+		p.ellipsis()
+		return view{}, false
+	}
+	r, ok := p.mem.Region(t, addr)
+	if !ok {
+		p.known = true
+		p.ellipsis()
+		return view{}, false
+	}
+	v = view{bytes: r.Bytes}
+	if r.Status == Unreadable {
+		v.after = "unreadable"
+	}
+	if len(r.Bytes) == 0 {
+		p.missing(v.after)
+		return view{}, false
+	}
+	return v, true
+}
+
+func (p *printer) std(t *types.Type, v view, nesting int) {
+	addr, ok := p.word(v, t.Std.Ptr)
+	if !ok {
+		return
+	}
+	n, ok := p.word(v, t.Std.Len)
+	if !ok {
+		return
+	}
+	if t.Std.Kind == types.String {
+		p.text(addr, n)
+	} else {
+		p.sequence(t.Std.Elem, addr, n, nesting)
+	}
+}
+
+// text writes the n bytes at addr as a string.
+func (p *printer) text(addr, n uint64) {
+	if n == 0 {
+		p.known = true
+		p.str(`""`)
+		return
+	}
+	if n > math.MaxInt64 {
+		p.invalidLength(n)
+		return
+	}
+	v, ok := p.region(types.StrBytes, addr)
+	if !ok {
+		return
+	}
+	p.known = true
+	b := v.bytes[:min(n, uint64(len(v.bytes)))]
+	limited := len(b) > p.opt.MaxStr
+	if limited {
+		b = b[:p.opt.MaxStr]
+	}
+	more := uint64(len(b)) < n
+	p.str(`"`)
+	p.out = appendStr(p.out, b, more)
+	switch {
+	case limited:
+		p.ellipsis()
+	case more:
+		p.missing(v.after)
+	}
+	p.str(`"`)
+}
+
+// sequence writes the n elements at addr.
+func (p *printer) sequence(elem *types.Type, addr, n uint64, nesting int) {
+	if elem == nil {
+		p.missing("unsupported: unknown type")
+		return
+	}
+	if n == 0 {
+		p.known = true
+		p.str("[]")
+		return
+	}
+	v := view{}
+	if elem.Size <= 0 {
+		p.known = true
+	} else {
+		if n > math.MaxInt64/uint64(elem.Size) {
+			p.invalidLength(n)
+			return
+		}
+		var ok bool
+		if v, ok = p.region(elem, addr); !ok {
+			return
+		}
+		p.depth++
+		defer func() { p.depth-- }()
+	}
+	l := p.open("", "[", "]")
+	p.items(l, elem, v, int64(min(n, math.MaxInt64)), nesting)
+	p.end(l)
+}
+
+// invalidLength stands for what has more elements than memory can hold.
+func (p *printer) invalidLength(n uint64) {
+	p.out = fmt.Appendf(p.out, "<invalid length 0x%x>", n)
+	p.partial, p.known = true, true
+}
