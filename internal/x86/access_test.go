@@ -1,0 +1,3 @@
+package x86
+
+func compareAccess(in *Inst, mn, text string) string { return "" }
