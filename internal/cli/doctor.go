@@ -1,0 +1,271 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ferrotrace/internal/output"
+)
+
+// finding is one thing that tracing depends on.
+type finding struct {
+	Name  string `json:"name"`
+	OK    bool   `json:"ok"`
+	Need  bool   `json:"needed"` // without it the kernel runtime can't be used
+	Found string `json:"found"`
+	Means string `json:"means"`        // what hangs on it
+	Do    string `json:"do,omitempty"` // what to do where it is missing
+}
+
+// notPermitted says that this machine or user lacks what tracing needs.
+type notPermitted struct{ what, advice string }
+
+func (e *notPermitted) Error() string { return e.what }
+func (e *notPermitted) Hint() string  { return e.advice }
+func (e *notPermitted) ExitCode() int { return exitNotPermitted }
+
+func newDoctor() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this machine can do, and what to do about what it can't",
+		Example: `  $ sudo ferrotrace doctor
+  ok       kernel        6.12.9
+  missing  uprobe_multi  not supported
+           thousands of probes are armed at once
+           → a kernel from 6.6 on; without it probes are armed one by one`,
+		Long: `Exit status 4 says that the kernel runtime can't be used.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			m := machine{root: "/", arch: runtime.GOARCH, features: kernelFeatures()}
+			findings := m.examine()
+			if err := writeFindings(cmd.OutOrStdout(), f.format, findings); err != nil {
+				return err
+			}
+			return verdict(findings)
+		},
+	}
+	f.addFormat(cmd)
+	return cmd
+}
+
+// verdict is an error if something is missing without which the kernel runtime
+// can't be used.
+func verdict(findings []finding) error {
+	var missing []string
+	advice := ""
+	for _, f := range findings {
+		if f.Need && !f.OK {
+			missing = append(missing, f.Name)
+			if advice == "" {
+				advice = f.Do
+			}
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return &notPermitted{"the kernel runtime can't be used here: missing " + strings.Join(missing, ", "), advice}
+}
+
+func writeFindings(w io.Writer, format output.Format, findings []finding) error {
+	width := 0
+	for _, f := range findings {
+		width = max(width, len(f.Name))
+	}
+	var errs []error
+	for _, f := range findings {
+		if format == output.JSON {
+			errs = append(errs, output.JSONLine(w, "check", f))
+			continue
+		}
+		state := "ok"
+		if !f.OK {
+			state = "missing"
+		}
+		_, err := fmt.Fprintf(w, "%-7s  %-*s  %s\n", state, width, f.Name, output.Escape(f.Found))
+		errs = append(errs, err)
+		margin := strings.Repeat(" ", 9+width+2)
+		if !f.OK {
+			_, err = fmt.Fprintf(w, "%s%s\n%s→ %s\n", margin, f.Means, margin, f.Do)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// feature is what the kernel runtime found by trying; err is nil if it works.
+type feature struct {
+	name      string
+	need      bool
+	means, do string
+	err       error
+}
+
+// machine is what doctor looks at; tests put a directory in place of the root.
+type machine struct {
+	root     string
+	arch     string
+	features []feature
+}
+
+// read returns the text of a file of /proc or /sys, "" if it can't be had.
+func (m machine) read(path string) string {
+	b, err := os.ReadFile(filepath.Join(m.root, path))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (m machine) exists(path string) bool {
+	_, err := os.Stat(filepath.Join(m.root, path))
+	return err == nil
+}
+
+func (m machine) examine() []finding {
+	fs := []finding{
+		{"kernel", true, false, m.read("proc/sys/kernel/osrelease"), "tested are 6.1, 6.12 and 6.18; others by their features below", ""},
+		{"arch", m.arch == "amd64", true, m.arch, "code and registers of x86-64 are understood, no others", "use an x86-64 machine"},
+		m.capabilities(),
+		m.uprobes(),
+	}
+	for _, x := range m.features {
+		found := "works"
+		if x.err != nil {
+			found = x.err.Error()
+		}
+		fs = append(fs, finding{x.name, x.err == nil, x.need, found, x.means, x.do})
+	}
+	return append(fs, m.btf(), m.lockdown(), m.paranoid(), m.ptrace(), m.debugFiles())
+}
+
+// Capability numbers of linux/capability.h.
+const (
+	capSysPtrace = 19
+	capSysAdmin  = 21
+	capPerfmon   = 38
+	capBPF       = 39
+)
+
+// caps is the set of effective capabilities (proc_pid_status(5), CapEff).
+func (m machine) caps() uint64 {
+	for line := range strings.Lines(m.read("proc/self/status")) {
+		if hex, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			set, err := strconv.ParseUint(strings.TrimSpace(hex), 16, 64)
+			if err == nil {
+				return set
+			}
+		}
+	}
+	return 0
+}
+
+func (m machine) capabilities() finding {
+	set := m.caps()
+	has := func(c int) bool { return set&(1<<c) != 0 }
+	f := finding{Name: "capabilities", Need: true,
+		Means: "programs are loaded with CAP_BPF and attached with CAP_PERFMON; CAP_SYS_ADMIN stands for both",
+		Do:    "run it as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(which ferrotrace)"}
+	f.OK = has(capSysAdmin) || has(capBPF) && has(capPerfmon)
+	var names []string
+	for _, c := range []struct {
+		n    int
+		name string
+	}{{capBPF, "CAP_BPF"}, {capPerfmon, "CAP_PERFMON"}, {capSysAdmin, "CAP_SYS_ADMIN"}, {capSysPtrace, "CAP_SYS_PTRACE"}} {
+		if has(c.n) {
+			names = append(names, c.name)
+		}
+	}
+	f.Found = strings.Join(names, " ")
+	if f.Found == "" {
+		f.Found = "none"
+	}
+	return f
+}
+
+func (m machine) uprobes() finding {
+	f := finding{Name: "uprobes", Need: true, OK: m.exists("sys/bus/event_source/devices/uprobe"), Found: "CONFIG_UPROBE_EVENTS",
+		Means: "the kernel stops a program at a function and runs a probe there",
+		Do:    "a kernel with CONFIG_UPROBE_EVENTS=y, and /sys mounted"}
+	if !f.OK {
+		f.Found = "/sys/bus/event_source/devices/uprobe is not there"
+	}
+	return f
+}
+
+func (m machine) btf() finding {
+	f := finding{Name: "BTF", OK: m.exists("sys/kernel/btf/vmlinux"), Found: "/sys/kernel/btf/vmlinux",
+		Means: "the kernel's own types by name; functions of programs are traced without it",
+		Do:    "a kernel with CONFIG_DEBUG_INFO_BTF=y, if you need it"}
+	if !f.OK {
+		f.Found = "/sys/kernel/btf/vmlinux is not there"
+	}
+	return f
+}
+
+// lockdown never stands in the way: it guards the kernel's memory
+// (bpf_tracing_func_proto in kernel/trace/bpf_trace.c asks for reads of kernel
+// memory only), and probes read the target's.
+func (m machine) lockdown() finding {
+	f := finding{Name: "lockdown", OK: true, Found: "none", Means: "guards the kernel's memory; probes read the target's only"}
+	for _, word := range strings.Fields(m.read("sys/kernel/security/lockdown")) {
+		if mode, ok := strings.CutPrefix(word, "["); ok {
+			f.Found = strings.TrimSuffix(mode, "]")
+		}
+	}
+	return f
+}
+
+func (m machine) paranoid() finding {
+	set := m.caps()
+	level := m.read("proc/sys/kernel/perf_event_paranoid")
+	n, err := strconv.Atoi(level)
+	privileged := set&(1<<capPerfmon|1<<capSysAdmin) != 0
+	f := finding{Name: "perf_event_paranoid", OK: privileged || err == nil && n < 2, Found: level,
+		Means: "from 2 on, probes are for those with CAP_PERFMON only",
+		Do:    "run it as root or with CAP_PERFMON"}
+	if level == "" {
+		f.Found = "unknown"
+	}
+	return f
+}
+
+func (m machine) ptrace() finding {
+	f := finding{Name: "ptrace_scope", OK: true, Found: "0: processes of the same user",
+		Means: "the user runtime gets into a process by ptrace",
+		Do:    "run it as root or with CAP_SYS_PTRACE; or let ferrotrace start the command"}
+	privileged := m.caps()&(1<<capSysPtrace) != 0
+	// Documentation/admin-guide/LSM/Yama.rst
+	switch m.read("proc/sys/kernel/yama/ptrace_scope") {
+	case "1":
+		f.OK, f.Found = privileged, "1: only what ferrotrace starts, unless with CAP_SYS_PTRACE"
+	case "2":
+		f.OK, f.Found = privileged, "2: only with CAP_SYS_PTRACE"
+	case "3":
+		f.OK, f.Found = false, "3: nobody"
+		f.Do = "sysctl kernel.yama.ptrace_scope can be lowered by a reboot only; use the kernel runtime"
+	}
+	return f
+}
+
+func (m machine) debugFiles() finding {
+	f := finding{Name: "debug files", OK: m.exists("usr/lib/debug"), Found: "/usr/lib/debug",
+		Means: "debug info of installed programs, kept apart from them, is looked for there",
+		Do:    "install the program's -dbgsym or -debuginfo package, or name the file with --debug-file; your own builds don't need it"}
+	if !f.OK {
+		f.Found = "/usr/lib/debug is not there"
+	}
+	return f
+}
+
+// kernelFeatures tries what can only be found out by trying.
+func kernelFeatures() []feature { return nil }

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ferrotrace/internal/output"
+)
+
+// fake makes a machine of files: path → text.
+func fake(t *testing.T, files map[string]string, features ...feature) machine {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return machine{root: root, arch: "amd64", features: features}
+}
+
+func able() map[string]string {
+	return map[string]string{
+		"proc/sys/kernel/osrelease":                       "6.12.9",
+		"proc/self/status":                                "Name:\tx\nCapEff:\t000001ffffffffff",
+		"proc/sys/kernel/perf_event_paranoid":             "3",
+		"proc/sys/kernel/yama/ptrace_scope":               "1",
+		"sys/bus/event_source/devices/uprobe/type":        "9",
+		"sys/kernel/btf/vmlinux":                          "",
+		"sys/kernel/security/lockdown":                    "none [integrity] confidentiality",
+		"usr/lib/debug/.build-id/00/00000000000000.debug": "",
+	}
+}
+
+func find(t *testing.T, fs []finding, name string) finding {
+	t.Helper()
+	for _, f := range fs {
+		if f.Name == name {
+			return f
+		}
+	}
+	t.Fatalf("nothing is found about %s", name)
+	return finding{}
+}
+
+func TestDoctorOnAnAbleMachine(t *testing.T) {
+	fs := fake(t, able(), feature{name: "ring buffer", need: true, means: "m"}).examine()
+	for _, f := range fs {
+		if !f.OK {
+			t.Errorf("%s is missing: %s", f.Name, f.Found)
+		}
+		if f.Means == "" || f.Found == "" {
+			t.Errorf("%s says nothing: %+v", f.Name, f)
+		}
+	}
+	if err := verdict(fs); err != nil {
+		t.Error(err)
+	}
+	if got := find(t, fs, "lockdown").Found; got != "integrity" {
+		t.Errorf("lockdown is %q", got)
+	}
+}
+
+func TestDoctorOnAPoorMachine(t *testing.T) {
+	files := able()
+	delete(files, "sys/bus/event_source/devices/uprobe/type")
+	delete(files, "sys/kernel/btf/vmlinux")
+	files["proc/self/status"] = "CapEff:\t0000000000000000"
+	files["proc/sys/kernel/yama/ptrace_scope"] = "2"
+	fs := fake(t, files, feature{name: "ring buffer", need: true, err: errors.New("not supported"), means: "m", do: "d"},
+		feature{name: "uprobe_multi", err: errors.New("not supported"), means: "m", do: "d"}).examine()
+	for _, name := range []string{"capabilities", "uprobes", "BTF", "perf_event_paranoid", "ptrace_scope", "ring buffer", "uprobe_multi"} {
+		f := find(t, fs, name)
+		if f.OK || f.Do == "" {
+			t.Errorf("%s: ok, or no word of what to do: %+v", name, f)
+		}
+	}
+	err := verdict(fs)
+	if err == nil || exitCode(err) != 4 {
+		t.Fatalf("%v, %d", err, exitCode(err))
+	}
+	for _, part := range []string{"capabilities", "uprobes", "ring buffer"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q does not name %s", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "BTF") || strings.Contains(err.Error(), "uprobe_multi") {
+		t.Errorf("%q names what is not needed", err)
+	}
+}
+
+// Two capabilities are enough, and none of their parts is.
+func TestDoctorCapabilities(t *testing.T) {
+	for set, want := range map[string]bool{"000000c000000000": true, "0000008000000000": false, "0000004000000000": false,
+		"0000000000200000": true, "0000000000000000": false, "": false} {
+		if got := fake(t, map[string]string{"proc/self/status": "CapEff:\t" + set}).capabilities().OK; got != want {
+			t.Errorf("CapEff %s: ok is %v, want %v", set, got, want)
+		}
+	}
+}
+
+func TestDoctorText(t *testing.T) {
+	var b bytes.Buffer
+	err := writeFindings(&b, output.Text, []finding{
+		{Name: "kernel", OK: true, Found: "6.12.9", Means: "x"},
+		{Name: "uprobe_multi", Found: "not supported", Means: "thousands of probes are armed at once", Do: "a kernel from 6.6 on"},
+	})
+	want := `ok       kernel        6.12.9
+missing  uprobe_multi  not supported
+                       thousands of probes are armed at once
+                       → a kernel from 6.6 on
+`
+	if err != nil || b.String() != want {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"ferrotrace/internal/output"
+)
+
+// Exit statuses.
+const (
+	exitFailed       = 1
+	exitUsage        = 2
+	exitNoMatch      = 3
+	exitNotPermitted = 4
+)
+
+// An error from any room may choose its exit status and add what to do next.
+type (
+	exitCoder interface{ ExitCode() int }
+	hinter    interface{ Hint() string }
+)
+
+// UsageError is a mistake in the command line.
+type UsageError struct {
+	Message string
+	Advice  string // what to do about it, "" if that is plain
+}
+
+func (e *UsageError) Error() string { return e.Message }
+func (e *UsageError) Hint() string  { return e.Advice }
+func (e *UsageError) ExitCode() int { return exitUsage }
+
+func usageError(hint, format string, a ...any) error {
+	return &UsageError{Message: fmt.Sprintf(format, a...), Advice: hint}
+}
+
+func exitCode(err error) int {
+	if e := exitCoder(nil); errors.As(err, &e) {
+		return e.ExitCode()
+	}
+	return exitFailed
+}
+
+// report writes one message, and what to do next if the error knows it.
+func report(w io.Writer, err error) {
+	fmt.Fprintf(w, "ferrotrace: %s\n", escapeLines(err.Error()))
+	if h := hinter(nil); errors.As(err, &h) && h.Hint() != "" {
+		fmt.Fprintf(w, "  hint: %s\n", escapeLines(h.Hint()))
+	}
+}
+
+// escapeLines keeps the line breaks of a message, which may quote names out of
+// a foreign file, and escapes all else that a terminal would act on.
+func escapeLines(s string) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	for i := range lines {
+		lines[i] = output.Escape(lines[i])
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// flagError makes pflag's errors read like all others.
+func flagError(cmd *cobra.Command, err error) error {
+	help := "ferrotrace help " + cmd.Name() + " lists the flags"
+	if cmd == cmd.Root() {
+		help = "ferrotrace help lists the verbs; flags follow the verb"
+	}
+	var (
+		unknown *pflag.NotExistError
+		invalid *pflag.InvalidValueError
+		bare    *pflag.ValueRequiredError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		name := unknown.GetSpecifiedName()
+		if unknown.GetSpecifiedShortnames() != "" {
+			return usageError(help, "unknown flag -%s", name)
+		}
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := nearest(name, names); near != "" {
+			help = fmt.Sprintf("did you mean --%s? %s", near, help)
+		}
+		return usageError(help, "unknown flag --%s", name)
+	case errors.As(err, &invalid):
+		cause := invalid.Unwrap()
+		hint := help
+		if h := hinter(nil); errors.As(cause, &h) && h.Hint() != "" {
+			hint = h.Hint()
+		}
+		return usageError(hint, "%s %q: %s", flagName(invalid.GetFlag()), invalid.GetValue(), cause)
+	case errors.As(err, &bare):
+		return usageError(help, "%s needs a value", flagName(bare.GetFlag()))
+	}
+	return usageError(help, "%s", err)
+}
+
+func flagName(f *pflag.Flag) string {
+	if f.Shorthand != "" {
+		return "-" + f.Shorthand
+	}
+	return "--" + f.Name
+}
+
+// noArgs refuses arguments where a verb has no use for them.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("ferrotrace help "+cmd.Name()+" shows how it is used", "%s takes no argument, but got %q", cmd.Name(), args[0])
+	}
+	return nil
+}
+
+// nearest returns the name that is closest to word, or "" if none is close.
+func nearest(word string, names []string) string {
+	best, limit := "", max(1, min(3, len(word)/2))
+	for _, name := range names {
+		d := distance(word, name)
+		if strings.HasPrefix(name, word) && word != "" {
+			d = min(d, 1)
+		}
+		if d <= limit {
+			best, limit = name, d-1
+		}
+	}
+	return best
+}
+
+// distance is the number of letters to insert, delete, replace or swap with
+// their neighbour to get from a to b (optimal string alignment).
+func distance(a, b string) int {
+	var before, last []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		before, last, row = last, row, make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return row[len(b)]
+}
