@@ -31,9 +31,16 @@ func (o Options) Stream(w io.Writer, r io.Reader) error {
 		word     []byte // the word that the text so far ends in
 		skipping bool   // the word is longer than maxWord, and written already
 	)
-	for {
-		n, err := r.Read(in)
+	flush := func() error {
+		if len(out) == 0 {
+			return nil
+		}
+		_, err := w.Write(out)
 		out = out[:0]
+		return err
+	}
+	for {
+		n, readErr := r.Read(in)
 		for text := in[:n]; len(text) > 0; {
 			i := 0
 			for i < len(text) && isWordByte[text[i]] {
@@ -63,20 +70,23 @@ func (o Options) Stream(w io.Writer, r io.Reader) error {
 				out = append(out, text[:i]...)
 				text = text[i:]
 			}
-		}
-		if err != nil {
-			out = o.appendWord(out, word)
-		}
-		if len(out) > 0 {
-			if _, err := w.Write(out); err != nil {
-				return err
+			if len(out) >= chunk { // a short symbol can have a very long path
+				if err := flush(); err != nil {
+					return err
+				}
 			}
 		}
-		if err == io.EOF {
+		if readErr != nil {
+			out = o.appendWord(out, word)
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		if readErr == io.EOF {
 			return nil
 		}
-		if err != nil {
-			return err
+		if readErr != nil {
+			return readErr
 		}
 	}
 }
