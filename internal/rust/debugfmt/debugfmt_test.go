@@ -94,7 +94,7 @@ func TestLimits(t *testing.T) {
 		{"half readable", tStr, 5, 4, Result{Text: `"01<unreadable>"`, Partial: true}},
 		{"unreadable", tStr, 6, 4, Result{Missing: "unreadable"}},
 		{"not followed", tStr, 99, 4, Result{Text: `…`, Truncated: true}},
-		{"not UTF-8", tStr, 7, 6, Result{Text: `"a\xff\xc3z\"\n"`}},
+		{"not UTF-8", tStr, 7, 6, Result{Text: `"a\xFF\xC3z\"\n"`}},
 		{"absurd length", tStr, 1, 1 << 63, Result{Text: `<invalid length 0x8000000000000000>`, Partial: true}},
 		{"slice", slice(tU8), 8, 3, Result{Text: `[1, 2, 3]`}},
 		{"long slice", slice(tU8), 8, 4, Result{Text: `[1, 2, 3, …]`, Truncated: true}},

@@ -60,7 +60,7 @@ func escaped(c rune) bool {
 }
 
 // appendStr appends the bytes of a string as {:?} writes them, without quotes.
-// Bytes that are not UTF-8 are written as \xNN. If more follows, a char that the
+// Bytes that are not UTF-8 are written as \xNN, as Debug of a Path does. If more follows, a char that the
 // end of s cuts in half is left out.
 func appendStr(b, s []byte, more bool) []byte {
 	for len(s) > 0 {
@@ -69,7 +69,7 @@ func appendStr(b, s []byte, more bool) []byte {
 			if more && !utf8.FullRune(s) {
 				return b
 			}
-			b = fmt.Appendf(b, `\x%02x`, s[0])
+			b = fmt.Appendf(b, `\x%02X`, s[0])
 			s = s[1:]
 			continue
 		}

@@ -70,7 +70,7 @@ func (w *edgeWalk) walk(t *Type, off int64, guards []Guard, depth int) {
 		case p.Meta == Length && p.Target.Kind == Slice:
 			e.Len, e.Elem = off+p.MetaOff, p.Target.Elem
 		case p.Meta == Length && p.Target.Kind == Str:
-			e.Len, e.Elem, e.Str = off+p.MetaOff, StrBytes, true
+			e.Len, e.Str = off+p.MetaOff, true
 		case p.Meta == Length:
 			return // a struct with an unsized tail
 		}

@@ -43,7 +43,7 @@ type Type struct {
 	Kind Kind
 	// Size and Align are in bytes. Size is that of one element for Str and Slice,
 	// so that length times Size is the size of what a wide pointer leads to, and 0
-	// for Fn and Dyn.
+	// for Fn and Dyn. Align is 0 where the debug info does not say.
 	Size, Align int64
 	// Fields are in the order of the source, which is not that of their offsets.
 	// They are set for Struct, Tuple and Union, and for a Coroutine's captures.
@@ -174,7 +174,7 @@ type PointerInfo struct {
 type StdKind uint8
 
 const (
-	String StdKind = iota + 1
+	String StdKind = iota + 1 // PathBuf and OsString too
 	Vec
 )
 
@@ -186,7 +186,8 @@ type StdInfo struct {
 	Elem *Type // StrBytes for a String
 }
 
-// StrBytes is the Str type: the element of every string edge.
+// StrBytes is the type of a string's bytes: the target of a &str or &Path, the
+// Elem of a String.
 var StrBytes = &Type{Name: "str", Kind: Str, Size: 1, Align: 1}
 
 // UnitType is the type of what has no type in DWARF.

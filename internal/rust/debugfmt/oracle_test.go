@@ -1,0 +1,239 @@
+package debugfmt_test
+
+import (
+	"bufio"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/rust/debugfmt"
+	"ferrotrace/internal/rust/types"
+)
+
+// Rust itself says what {:?} prints: testdata/values.rs prints many values, which
+// are then read from its memory as a tracer would.
+func TestAgainstRust(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: compiles programs")
+	}
+	rustc, err := exec.LookPath("rustc")
+	if err != nil {
+		t.Skip("no rustc")
+	}
+	for _, c := range []struct {
+		name, toolchain string
+		flags           []string
+	}{
+		{"debug", "", nil},
+		{"release", "", []string{"-O", "-Cdwarf-version=5"}},
+		{"nightly", "+nightly", nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args := append([]string{"--edition=2021", "-g", "-o", filepath.Join(t.TempDir(), "values")}, c.flags...)
+			if c.toolchain != "" {
+				if exec.Command(rustc, c.toolchain, "--version").Run() != nil {
+					t.Skip("no toolchain " + c.toolchain)
+				}
+				args = append([]string{c.toolchain}, args...)
+			}
+			if out, err := exec.Command(rustc, append(args, "testdata/values.rs")...).CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			compareValues(t, args[len(args)-len(c.flags)-1])
+		})
+	}
+}
+
+func compareValues(t *testing.T, file string) {
+	probes, bias := probesOf(t, file)
+	cmd := exec.Command(file)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer stdin.Close()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", cmd.Process.Pid))
+	if err != nil {
+		t.Skip(err) // ptrace is forbidden
+	}
+	defer mem.Close()
+	var lines []string
+	scan := bufio.NewScanner(stdout)
+	for scan.Scan() && scan.Text() != "end" {
+		lines = append(lines, scan.Text())
+	}
+	if len(lines) < 200 {
+		t.Fatalf("%d values", len(lines))
+	}
+	slide := bias(cmd.Process.Pid)
+	opts := debugfmt.Options{MaxStr: 256, MaxItems: 64, Depth: 8}
+	missing := 0
+	for _, line := range lines {
+		part := strings.SplitN(line, "\t", 3)
+		fn, _ := strconv.ParseUint(part[0], 0, 64)
+		addr, _ := strconv.ParseUint(part[1], 0, 64)
+		ty := probes[fn-slide]
+		if ty == nil {
+			missing++
+			t.Logf("no probe for %s", line)
+			continue
+		}
+		bytes := make([]byte, ty.Size)
+		if _, err := mem.ReadAt(bytes, int64(addr)); err != nil && ty.Size > 0 {
+			t.Fatal(err)
+		}
+		m := captured{}
+		m.follow(mem, ty, bytes, 0)
+		got := debugfmt.Format(debugfmt.Value{Type: ty, Bytes: bytes}, m, opts)
+		if want := (debugfmt.Result{Text: part[2]}); got != want {
+			t.Errorf("%s\n got %+v\nwant %+v", ty.Name, got, want)
+		}
+	}
+	if missing > len(lines)/20 {
+		t.Errorf("%d of %d values have no probe", missing, len(lines))
+	}
+}
+
+// captured is memory as records hold it: only what edges lead to.
+type captured map[capturedKey][]byte
+
+type capturedKey struct {
+	elem *types.Type
+	addr uint64
+}
+
+func (c captured) Region(t *types.Type, addr uint64) (debugfmt.Region, bool) {
+	b, ok := c[capturedKey{t, addr}]
+	return debugfmt.Region{Bytes: b}, ok
+}
+
+func (c captured) follow(mem io.ReaderAt, t *types.Type, b []byte, depth int) {
+	edges, _ := t.Edges()
+	for _, e := range edges {
+		if !holds(e.Guards, b) || depth > 20 {
+			continue
+		}
+		addr, n := binary.LittleEndian.Uint64(b[e.Ptr:]), uint64(1)
+		if e.Len >= 0 {
+			n = binary.LittleEndian.Uint64(b[e.Len:])
+		}
+		if n == 0 || n > 1<<16 {
+			continue
+		}
+		key := capturedKey{e.Elem, addr}
+		target := make([]byte, int64(n)*e.Elem.Size)
+		if _, err := mem.ReadAt(target, int64(addr)); err != nil || len(c[key]) >= len(target) {
+			continue
+		}
+		c[key] = target
+		for i := range int64(n) {
+			c.follow(mem, e.Elem, target[i*e.Elem.Size:][:e.Elem.Size], depth+1)
+		}
+	}
+}
+
+func holds(guards []types.Guard, b []byte) bool {
+	for _, g := range guards {
+		var full [16]byte
+		copy(full[:], b[g.Off:][:g.Size])
+		v := types.U128{Lo: binary.LittleEndian.Uint64(full[:]), Hi: binary.LittleEndian.Uint64(full[8:])}
+		in := false
+		for _, w := range g.Want {
+			in = in || w.Contains(v)
+		}
+		if in == g.Not {
+			return false
+		}
+	}
+	return true
+}
+
+// probesOf finds the instances of probe in a program, and the type of value that
+// each is for; bias is the distance between addresses in the file and in a process.
+func probesOf(t *testing.T, file string) (probes map[uint64]*types.Type, bias func(pid int) uint64) {
+	t.Helper()
+	f, err := elf.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	section := func(name string) []byte {
+		if s := f.Section(name); s != nil {
+			b, err := s.Data()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		return nil
+	}
+	d, err := dwarf.New(dwarf.Sections{
+		Info: section(".debug_info"), Abbrev: section(".debug_abbrev"), Str: section(".debug_str"), LineStr: section(".debug_line_str"),
+		StrOffsets: section(".debug_str_offsets"), Addr: section(".debug_addr"), Line: section(".debug_line"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	probes = map[uint64]*types.Type{}
+	r := types.NewReader(d)
+	for _, u := range d.Units() {
+		c := u.Cursor(0)
+		var fn uint64
+		for c.Next() {
+			e := c.Entry()
+			switch e.Tag {
+			case dwarf.TagSubprogram:
+				fn, _ = e.Addr(dwarf.AttrLowPC)
+				if !strings.HasPrefix(e.Name(), "probe<") {
+					fn = 0
+				}
+			case dwarf.TagFormalParameter:
+				if fn == 0 {
+					continue
+				}
+				off, _ := e.Ref(dwarf.AttrType)
+				ty, err := r.Type(off)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if ty.Kind != types.Pointer {
+					t.Fatalf("%s is no pointer", ty.Name)
+				}
+				probes[fn] = ty.Pointer.Target
+				fn = 0
+			}
+		}
+		if err := c.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return probes, func(pid int) uint64 {
+		maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The first mapping is the file's first segment, which is linked at 0.
+		start, _, _ := strings.Cut(string(maps), "-")
+		v, err := strconv.ParseUint(start, 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}

@@ -1,0 +1,129 @@
+// Prints a line for each of many values: the address of the function that was
+// compiled for its type, its own address, and what {:?} prints. Then it waits for
+// its standard input to end, so that its memory can be read.
+#![allow(dead_code)]
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Debug;
+use std::hint::black_box;
+use std::num::*;
+use std::path::{Path, PathBuf};
+
+#[inline(never)]
+fn probe<T: Debug>(v: &'static T) {
+    black_box(std::any::type_name::<T>()); // or functions of like types are merged
+    println!("{:#x}\t{:#x}\t{:?}", probe::<T> as fn(&'static T) as usize, v as *const T as usize, v);
+}
+
+macro_rules! values { ($($e:expr),* $(,)?) => { $( probe(black_box(Box::leak(Box::new($e)))); )* } }
+
+#[derive(Debug)]
+struct Item { id: u32, name: &'static str, ok: bool }
+#[derive(Debug)]
+struct Reordered { a: u8, b: u64, c: u16, r#type: u8, d: Option<Box<Reordered>> }
+#[derive(Debug)]
+struct Tup(u8, u64);
+#[derive(Debug)]
+struct UnitStruct;
+#[derive(Debug)]
+struct Braces {}
+#[derive(Debug)]
+struct Generic<T, const N: usize>([T; N]);
+#[derive(Debug)]
+enum Void {}
+#[derive(Debug)]
+enum One { Only(u32) }
+#[derive(Debug)]
+enum OneUnit { Only }
+#[derive(Debug)]
+enum Plain { A, B, C = 200 }
+#[derive(Debug)]
+#[repr(i8)]
+enum Negative { A = -5, B = 7, C = -128 }
+#[derive(Debug)]
+#[repr(i64)]
+enum NegativeWide { A = -5, B = i64::MIN, C = i64::MAX }
+#[derive(Debug)]
+#[repr(i16)]
+enum NegativeData { A(u8) = -2, B { x: u32 } = 300, C = 0, D(u8) = 254 }
+#[derive(Debug)]
+#[repr(u8)]
+enum HighData { A(u8) = 254, B = 1 }
+#[derive(Debug)]
+#[repr(u128)]
+enum Wide { A(u8) = 1 << 100, B = 3, C(u8) = (1 << 100) + 1 }
+#[derive(Debug)]
+#[repr(i128)]
+enum WideNegative { A(u8) = -(1 << 100), B = -1 }
+#[derive(Debug)]
+enum ManyNiches { A(bool), B, C, D }
+#[derive(Debug)]
+enum DataNiches { A(String, u8), B(u32), C { x: u64 }, D }
+#[derive(Debug)]
+enum CharNiche { A(char), B, C }
+#[derive(Debug)]
+enum PartlyVoid { A(u32), B(Void), C, D(Void, String) }
+#[derive(Debug)]
+enum List { Nil, Cons(i32, Box<List>) }
+#[derive(Debug)]
+struct Node { v: u8, left: Option<Box<Node>>, right: Option<Box<Node>> }
+#[derive(Debug)]
+enum Deep { A(Option<Result<Option<&'static str>, Box<Deep>>>), B(Vec<Deep>), C { x: [Option<u8>; 3], y: (Plain, Ordering) } }
+#[derive(Debug)]
+#[repr(C, packed)]
+struct Packed { a: u8, b: u32 }
+#[derive(Debug)]
+#[repr(align(64))]
+struct Aligned(u8);
+
+fn add(a: i32) -> i32 { a + 1 }
+
+fn main() {
+    // Scalars.
+    values![true, false, 0u8, 255u8, -128i8, 1u16, i16::MIN, u32::MAX, i32::MIN, u64::MAX, i64::MIN, 7usize, -7isize];
+    values![0u128, u128::MAX, i128::MIN, -1i128, 1i128 << 64, 12345678901234567890123456789u128];
+    values!['a', '\'', '"', '\\', '\n', '\0', '\x7f', 'é', '\u{301}', '\u{200b}', '\u{10ffff}', '🦀'];
+    values![0.0f64, -0.0f64, 1.0f64, 0.1f64, 1e15f64, 1e16f64, 123456789012345680.0f64, 1e-4f64, 1e-5f64, 9.999e-5f64, 1.5e300f64,
+        5e-324f64, f64::MAX, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0f64 / 3.0, 9007199254740993.0f64];
+    values![0.0f32, 1.0f32, 0.1f32, 16777216.0f32, 1e16f32, 9.9999998e15f32, 1e-4f32, 0.00009f32, 1e-45f32, f32::MAX, f32::NAN, 1.0f32 / 3.0];
+    // Strings.
+    values!["", "pear", "tab\t quote\" 'single' back\\ nul\0 bell\x07 é 🦀 \u{301} \u{feff}", String::new(), String::from("apple\u{1b}[31m"),
+        String::with_capacity(10), "x".to_string().into_boxed_str(), &"y", &&"z", &mut *Box::leak(String::from("m").into_boxed_str())];
+    values![Path::new("/tmp/it's"), PathBuf::from("a\"b"), OsString::from("os"), OsStr::new("str"), Some(PathBuf::new()),
+        unsafe { OsString::from_encoded_bytes_unchecked(vec![b'a', 0xff, 0xc3, b'z']) }];
+    // Structs and tuples.
+    values![(), (1,), (1u8, 'c', 2.0f32, "s"), ((), ((), 5)), UnitStruct, Braces {}, Tup(1, 2), Item { id: 7, name: "pear", ok: true },
+        Generic([1u8, 2]), Generic::<&str, 0>([]), Generic([Generic([1u64; 1]); 1]), Aligned(3), Packed { a: 1, b: 2 },
+        Reordered { a: 1, b: 2, c: 3, r#type: 4, d: Some(Box::new(Reordered { a: 5, b: 6, c: 7, r#type: 8, d: None })) }];
+    // Enums.
+    values![One::Only(3), OneUnit::Only, Plain::A, Plain::B, Plain::C, Negative::A, Negative::B, Negative::C,
+        NegativeWide::A, NegativeWide::B, NegativeWide::C, NegativeData::A(1), NegativeData::B { x: 2 }, NegativeData::C, NegativeData::D(9),
+        HighData::A(3), HighData::B, Wide::A(1), Wide::B, Wide::C(2), WideNegative::A(1), WideNegative::B,
+        ManyNiches::A(true), ManyNiches::A(false), ManyNiches::B, ManyNiches::C, ManyNiches::D,
+        DataNiches::A("s".into(), 1), DataNiches::B(2), DataNiches::C { x: 3 }, DataNiches::D,
+        CharNiche::A('x'), CharNiche::B, CharNiche::C, PartlyVoid::A(1), PartlyVoid::C, Ordering::Less, Some(Ordering::Greater), None::<Ordering>];
+    values![Some(1u8), None::<u8>, Some(Some(Some(true))), Some(Some(None::<bool>)), Some(None::<Option<bool>>), None::<Option<Option<bool>>>,
+        Some('c'), None::<char>, Some(Some('c')), Some(None::<char>), Some(()), None::<()>, Some(&5), None::<&u8>, Some(Box::new(6)), None::<Box<u8>>,
+        Some(NonZeroU32::new(9).unwrap()), None::<NonZeroU32>, NonZeroI128::new(-3).unwrap(), Some(u128::MAX), None::<u128>, Some(String::from("s")), None::<String>,
+        Some("str"), None::<&str>, Some(vec![1]), None::<Vec<u8>>, Some(Some(String::new())), Some(None::<String>), Some(3.5f32), None::<Void>,
+        Some(add as fn(i32) -> i32).is_some()];
+    values![Ok::<(), String>(()), Err::<(), _>(String::from("bad")), Ok::<u8, Void>(3), Err::<Void, u32>(4), Ok::<Option<u8>, ()>(None), Err::<u64, Box<u32>>(Box::new(8)),
+        Ok::<Result<u8, u16>, u32>(Err(5)), Err::<(), std::fmt::Error>(std::fmt::Error)];
+    // Collections.
+    values![[0u8; 0], [1u8, 2, 3], [[1u8, 2], [3, 4], [5, 6]], [Some("a"), None], [(); 3], [String::from("a"), String::new()],
+        Vec::<u8>::new(), vec![1u16, 2], vec![(), ()], vec![String::from("a"), String::from("b")], vec![vec![String::from("x")], vec![]], vec![Some(Box::new(1u8)), None],
+        &[1u8, 2][..], &[] as &[u64], &["a", "b"][..], &[(), ()][..], &[[1u8; 2]; 2][..], Box::new([1u32, 2]) as Box<[u32]>, Vec::<String>::new().into_boxed_slice(), Box::new([1u8; 4]),
+        &mut *Box::leak(vec![1i64, -1].into_boxed_slice()), &*Box::leak(Box::new(vec![1u8])), &&[1u8, 2], Box::new(Box::new(Box::new(5u8))), &(), Box::new(()), &UnitStruct];
+    // Recursive and deep.
+    values![List::Nil, List::Cons(1, Box::new(List::Cons(2, Box::new(List::Nil)))),
+        Node { v: 1, left: Some(Box::new(Node { v: 2, left: None, right: None })), right: Some(Box::new(Node { v: 3, left: None, right: Some(Box::new(Node { v: 4, left: None, right: None })) })) },
+        Deep::A(Some(Ok(Some("s")))), Deep::A(None), Deep::A(Some(Ok(None))), Deep::A(Some(Err(Box::new(Deep::B(vec![Deep::A(None), Deep::C { x: [Some(1), None, Some(3)], y: (Plain::C, Ordering::Less) }]))))), Deep::B(vec![])];
+    // Pointers.
+    values![&1u8 as *const u8, &mut *Box::leak(Box::new(2u8)) as *mut u8, std::ptr::null::<u8>(), &[1u8, 2][..] as *const [u8], "str" as *const str, &3u8 as *const dyn Debug,
+        add as fn(i32) -> i32, main as fn(), (&1u8 as *const u8, add as fn(i32) -> i32)];
+    // Types of std that write their Debug by hand.
+    values![Wrapping(3u8), Saturating(4i8), Cow::Borrowed("b"), Cow::<str>::Owned("o".into()), Cow::Borrowed(&[1u8][..]), std::pin::Pin::new(Box::leak(Box::new(5u8)))];
+    println!("end");
+    let _ = std::io::read_to_string(std::io::stdin());
+}
