@@ -1,0 +1,299 @@
+// Package codegen compiles a typed program to eBPF: programs and maps, the probes
+// that run them, and the schema of the records that they write. It is pure: it
+// touches no kernel.
+//
+// There is one program for each shape, not for each site. Probes whose items want
+// the same pieces from the same places, and follow pointers of like types, share
+// a program; the attach cookie, which is the probe's index, names the site. What
+// is known when compiling (constants, names, types) stays in the schema, and what
+// differs between sites of one shape (addresses, counters) is in the map sites.
+package codegen
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"ferrotrace/internal/program"
+	"ferrotrace/internal/record"
+	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/rust/types"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// Options are what the runtime offers to programs.
+type Options struct {
+	// Sleepable programs may fault pages in: memory that has not been touched yet
+	// is read too (Linux 6.0 for uprobes).
+	Sleepable bool
+	// HaveLoop: there is bpf_loop (Linux 5.17). Without it only pointers to what
+	// holds no pointers are followed.
+	HaveLoop bool
+	// XMM is the offset in the context of xmm0 … xmm15, 16 bytes each; 0 if they
+	// are not there, as in the kernel.
+	XMM int
+}
+
+// read is the helper that reads user memory: (dst, size, address) → 0 if it could.
+// When it can't, it zeroes dst.
+func (o Options) read() asm.BuiltinFunc {
+	if o.Sleepable {
+		return asm.FnCopyFromUser
+	}
+	return asm.FnProbeReadUser
+}
+
+// Compiled is a program ready to be loaded.
+type Compiled struct {
+	Spec *ebpf.CollectionSpec
+	// Probes are in the order of the program's; one with very many items is
+	// attached several times. Cookie is the index of the program's probe.
+	Probes []runtime.Probe
+	Schema *record.Schema
+
+	names []string // of programs, in the order in which they were made
+}
+
+// Maps beside those that runtimes know.
+const (
+	// mapSites is an array, by cookie, of what is particular to a site.
+	mapSites = "sites"
+	// mapIndices holds the counters of probes with several counts.
+	mapIndices = "indices"
+)
+
+// One element of mapSites.
+const (
+	siteAddr  = 0  // u64: the address as linked
+	siteCount = 8  // u32: the counter of the first count
+	siteMore  = 12 // u32: where in mapIndices those of the others begin
+	siteSize  = 16
+)
+
+const (
+	ringSize    = 4 << 20 // of runtime.MapEvents, unless the runtime knows better
+	targetsSize = 16 << 10
+
+	// maxItems bounds the records that one program makes: a program has at most
+	// 256 functions. maxEdgesTotal bounds the verifier's work on their values.
+	maxItems      = 32
+	maxEdgesTotal = 1024
+
+	// BPF_F_RDONLY_PROG and BPF_F_SLEEPABLE (kernel, include/uapi/linux/bpf.h).
+	flagReadOnly  = 1 << 7
+	flagSleepable = 1 << 4
+)
+
+// shape is a set of probes that share a program.
+type shape struct {
+	name  string
+	plans []plan
+}
+
+// Compile makes eBPF of p for a runtime that offers o.
+func Compile(p *program.Program, o Options) (*Compiled, error) {
+	var roots []*types.Type
+	for i := range p.Probes {
+		if n := len(p.Probes[i].Items); n > 1<<16 {
+			return nil, fmt.Errorf("codegen: %d items at %#x", n, p.Probes[i].Addr)
+		}
+		for j := range p.Probes[i].Items {
+			it := &p.Probes[i].Items[j]
+			if it.Count >= p.Counts || it.Cond > 15 {
+				return nil, fmt.Errorf("codegen: counter %d of %d, condition %d at %#x", it.Count, p.Counts, it.Cond, p.Probes[i].Addr)
+			}
+			for _, v := range it.Values {
+				if v.Type != nil {
+					roots = append(roots, v.Type)
+				}
+			}
+		}
+	}
+	cs := classify(roots)
+
+	c := &Compiled{
+		Spec:   &ebpf.CollectionSpec{Maps: make(map[string]*ebpf.MapSpec), Programs: make(map[string]*ebpf.ProgramSpec)},
+		Schema: &record.Schema{Probes: make([]record.Probe, len(p.Probes)), Classes: cs.ids(), Limits: p.Limits},
+	}
+	var (
+		shapes []*shape
+		byKey  = make(map[string]*shape)
+		fixed  int
+		pl     = planner{opts: o, limits: p.Limits, cs: cs}
+	)
+	for i := range p.Probes {
+		probe := &p.Probes[i]
+		var plans []plan
+		for j := range probe.Items {
+			plan, item := pl.planItem(j, &probe.Items[j])
+			plans = append(plans, plan)
+			c.Schema.Probes[i].Items = append(c.Schema.Probes[i].Items, item)
+			fixed = max(fixed, item.Size)
+		}
+		for _, part := range split(plans) {
+			key := keyOf(part)
+			s := byKey[key]
+			if s == nil {
+				s = &shape{name: fmt.Sprintf("%s_%d", label(part), len(shapes)), plans: part}
+				byKey[key] = s
+				shapes = append(shapes, s)
+			}
+			c.Probes = append(c.Probes, runtime.Probe{Path: probe.Path, Offset: probe.Offset, Cookie: uint64(i), Program: s.name})
+		}
+	}
+
+	sz := newSizes(p.Limits, fixed)
+	if len(shapes) > 1<<16 {
+		return nil, fmt.Errorf("codegen: %d shapes", len(shapes))
+	}
+	for i, s := range shapes {
+		g := generator{p: p, o: o, cs: cs, sizes: sz, number: i, shape: s}
+		ins, err := g.program()
+		if err != nil {
+			return nil, fmt.Errorf("codegen: program %s: %w", s.name, err)
+		}
+		spec := &ebpf.ProgramSpec{Name: s.name, Type: ebpf.Kprobe, SectionName: "uprobe", Instructions: ins, License: "Dual MIT/GPL"}
+		// Programs that read no memory need not be able to wait for it.
+		if o.Sleepable && g.records {
+			spec.SectionName, spec.Flags = "uprobe.s", flagSleepable
+		}
+		c.Spec.Programs[s.name] = spec
+		c.names = append(c.names, s.name)
+	}
+	c.maps(p, sz)
+	return c, nil
+}
+
+// ids are the classes by type.
+func (cs *classes) ids() map[*types.Type]uint32 {
+	m := make(map[*types.Type]uint32, len(cs.byType))
+	for t, c := range cs.byType {
+		m[t] = c.id
+	}
+	return m
+}
+
+// split parts a probe's plans into those of one program each: all counts are in
+// the first.
+func split(plans []plan) [][]plan {
+	var parts [][]plan
+	var part []plan
+	for _, p := range plans {
+		if p.count {
+			part = append(part, p)
+		}
+	}
+	items, edges := 0, 0
+	for _, p := range plans {
+		if p.count {
+			continue
+		}
+		n := 0
+		for _, r := range p.roots {
+			n += len(r.edges)
+		}
+		if items > 0 && (items == maxItems || edges+n > maxEdgesTotal) {
+			parts = append(parts, part)
+			part, items, edges = nil, 0, 0
+		}
+		part = append(part, p)
+		items++
+		edges += n
+	}
+	if len(part) > 0 {
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+func keyOf(plans []plan) string {
+	var b strings.Builder
+	for i := range plans {
+		b.WriteString(plans[i].key())
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// label names a shape by what it does first.
+func label(plans []plan) string {
+	if plans[0].count {
+		return "count"
+	}
+	return plans[0].kind.String()
+}
+
+// maps adds the maps that the programs refer to.
+func (c *Compiled) maps(p *program.Program, s sizes) {
+	sites := make([]ebpf.MapKV, 0, len(p.Probes))
+	var indices []ebpf.MapKV
+	for i := range p.Probes {
+		site := site{Addr: p.Probes[i].Addr, More: uint32(len(indices))}
+		n := 0
+		for _, it := range p.Probes[i].Items {
+			if it.Count < 0 {
+				continue
+			}
+			if n == 0 {
+				site.Count = uint32(it.Count)
+			} else {
+				indices = append(indices, ebpf.MapKV{Key: uint32(len(indices)), Value: uint32(it.Count)})
+			}
+			n++
+		}
+		sites = append(sites, ebpf.MapKV{Key: uint32(i), Value: site})
+	}
+	all := []*ebpf.MapSpec{
+		{Name: mapSites, Type: ebpf.Array, KeySize: 4, ValueSize: siteSize, MaxEntries: uint32(len(sites)), Flags: flagReadOnly, Contents: sites},
+		{Name: mapIndices, Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: uint32(len(indices)), Flags: flagReadOnly, Contents: indices},
+		{Name: runtime.MapEvents, Type: ebpf.RingBuf, MaxEntries: ringSize},
+		{Name: runtime.MapTargets, Type: ebpf.Hash, KeySize: 4, ValueSize: 1, MaxEntries: targetsSize},
+		{Name: runtime.MapScratch, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(s.slot), MaxEntries: runtime.SlotsPerCPU},
+		{Name: runtime.MapCounters, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(runtime.NumCounters)},
+		{Name: runtime.MapCounts, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(max(p.Counts, 1))},
+	}
+	used := make(map[string]bool)
+	for _, prog := range c.Spec.Programs {
+		for _, ins := range prog.Instructions {
+			if ins.IsLoadFromMap() {
+				used[ins.Reference()] = true
+			}
+		}
+	}
+	for _, m := range all {
+		if used[m.Name] {
+			c.Spec.Maps[m.Name] = m
+		}
+	}
+}
+
+// site is one element of mapSites.
+type site struct {
+	Addr        uint64
+	Count, More uint32
+}
+
+// Dump prints the programs as assembly, and the maps.
+func (c *Compiled) Dump(w io.Writer) error {
+	for _, name := range []string{mapSites, mapIndices, runtime.MapEvents, runtime.MapTargets, runtime.MapScratch, runtime.MapCounters, runtime.MapCounts} {
+		if m := c.Spec.Maps[name]; m != nil {
+			if _, err := fmt.Fprintf(w, "map %s %s: key %d, value %d, entries %d\n", name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range c.Probes {
+		if _, err := fmt.Fprintf(w, "probe %d: %s at %#x\n", p.Cookie, p.Program, p.Offset); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.names {
+		p := c.Spec.Programs[name]
+		if _, err := fmt.Fprintf(w, "\nprogram %s (%s)\n%v", name, p.SectionName, p.Instructions); err != nil {
+			return err
+		}
+	}
+	return nil
+}

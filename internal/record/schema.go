@@ -1,0 +1,255 @@
+package record
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/program"
+	"ferrotrace/internal/rust/debugfmt"
+	"ferrotrace/internal/rust/types"
+)
+
+// Schema says what the bytes of a collection's records mean. It is not modified
+// once it is in use, and then safe for concurrent use.
+type Schema struct {
+	// Probes are by cookie. An item that makes no record has no Values.
+	Probes []Probe
+	// Classes are the classes of the types that regions hold elements of.
+	Classes map[*types.Type]uint32
+	Limits  program.Limits
+	// Func names the function at an address of a process, "" if there is none. It
+	// may be nil.
+	Func func(pid uint32, addr uint64) string
+}
+
+// Probe is what one probe's records hold, by item.
+type Probe struct{ Items []Item }
+
+// Item is what the records of one item hold.
+type Item struct {
+	Kind program.ItemKind
+	// Size is that of the fixed part, a multiple of 8.
+	Size   int
+	Values []Value
+}
+
+// Value is one captured value.
+type Value struct {
+	Name string
+	Type *types.Type
+	// Missing says why there is nothing of it: "optimized out" or
+	// "unsupported: WHY". Then the fields below are unset.
+	Missing string
+	// Off is where its bytes begin in the fixed part, and Size how many there are:
+	// the type's size, less if that is beyond what a record holds, 0 if all of them
+	// are known here.
+	Off, Size int
+	// Known are bytes that are the same in every record, and so not in it.
+	Known []Known
+	// Holes are the parts that no record has.
+	Holes []debugfmt.Hole
+	// Reads are the parts that were read from memory.
+	Reads []Read
+}
+
+// Known are the bytes of a value from Off on.
+type Known struct {
+	Off   int
+	Bytes []byte
+}
+
+// Read is a part of a value, and the bit of the record's Failed that says that
+// it could not be read. Reads may share the last bit.
+type Read struct{ Off, Size, Bit int }
+
+// Record is a decoded record.
+type Record struct {
+	Header
+	Kind   program.ItemKind
+	Values []event.Value
+}
+
+// maxValue bounds the bytes of a value that are laid out for a type whose size is
+// beyond what a record holds.
+const maxValue = 64 << 10
+
+// Decode turns the bytes of one record into values as {:?} prints them. The
+// result does not refer to raw. Errors wrap ErrMalformed.
+func (s *Schema) Decode(raw []byte) (*Record, error) {
+	h, err := ParseHeader(raw)
+	if err != nil {
+		return nil, err
+	}
+	if h.Cookie >= uint64(len(s.Probes)) {
+		return nil, fmt.Errorf("%w: cookie %d", ErrMalformed, h.Cookie)
+	}
+	items := s.Probes[h.Cookie].Items
+	if int(h.Item) >= len(items) {
+		return nil, fmt.Errorf("%w: item %d of probe %d", ErrMalformed, h.Item, h.Cookie)
+	}
+	item := &items[h.Item]
+	body := raw[HeaderSize:h.Length]
+	if item.Size > len(body) {
+		return nil, fmt.Errorf("%w: %d bytes after the header, %d expected", ErrMalformed, len(body), item.Size)
+	}
+	fixed := body[:item.Size]
+	mem := memory{schema: s}
+	if h.Regions > 0 {
+		if err := mem.parse(body[item.Size:], h.Regions); err != nil {
+			return nil, err
+		}
+	}
+	r := &Record{Header: h, Kind: item.Kind}
+	if len(item.Values) > 0 {
+		r.Values = make([]event.Value, len(item.Values))
+	}
+	o := debugfmt.Options{MaxStr: s.Limits.MaxStr, MaxItems: s.Limits.MaxItems, Depth: s.Limits.Depth}
+	if s.Func != nil {
+		o.Func = func(addr uint64) string { return s.Func(h.PID, addr) }
+	}
+	for i := range item.Values {
+		r.Values[i] = item.Values[i].decode(&h, fixed, &mem, o)
+	}
+	return r, nil
+}
+
+func (v *Value) decode(h *Header, fixed []byte, mem *memory, o debugfmt.Options) event.Value {
+	out := event.Value{Name: v.Name, Missing: v.Missing}
+	if v.Type != nil {
+		out.Rust = v.Type.Display()
+	}
+	if v.Missing != "" {
+		return out
+	}
+	in := debugfmt.Value{Type: v.Type, Holes: v.Holes}
+	if v.Off >= 0 && v.Size >= 0 && v.Off <= len(fixed) && v.Size <= len(fixed)-v.Off {
+		in.Bytes = fixed[v.Off : v.Off+v.Size]
+	}
+	if size := v.size(); len(v.Known) > 0 || size > len(in.Bytes) {
+		full := make([]byte, size)
+		n := copy(full, in.Bytes)
+		for _, k := range v.Known {
+			if k.Off >= 0 && k.Off <= size {
+				n = max(n, k.Off+copy(full[k.Off:], k.Bytes))
+			}
+		}
+		in.Bytes = full
+		if n < size && len(v.Holes) == 0 {
+			// A limit cut it.
+			in.Holes = []debugfmt.Hole{{Off: n, Size: size - n}}
+		}
+	}
+	for _, r := range v.Reads {
+		if h.Failed>>r.Bit&1 != 0 {
+			in.Holes = append(in.Holes[:len(in.Holes):len(in.Holes)], debugfmt.Hole{Off: r.Off, Size: r.Size, Why: "unreadable"})
+		}
+	}
+	res := debugfmt.Format(in, mem, o)
+	out.Text, out.Missing, out.Truncated, out.Partial = res.Text, res.Missing, res.Truncated, res.Partial
+	return out
+}
+
+// size is how many bytes of the value are laid out.
+func (v *Value) size() int {
+	if v.Type == nil || v.Type.Size < 0 {
+		return 0
+	}
+	return int(min(v.Type.Size, maxValue))
+}
+
+// region is one region of a record.
+type region struct {
+	class  uint32
+	addr   uint64
+	bytes  []byte
+	status uint32
+}
+
+// memory is the regions of one record.
+type memory struct {
+	schema  *Schema
+	regions []region
+	index   map[regionKey]int32 // nil while there are few
+}
+
+type regionKey struct {
+	class uint32
+	addr  uint64
+}
+
+// fewRegions are found faster by looking at each.
+const fewRegions = 16
+
+func (m *memory) parse(b []byte, n uint32) error {
+	m.regions = make([]region, 0, min(int(n), len(b)/RegionSize))
+	for i := range n {
+		if len(b) < RegionSize {
+			return fmt.Errorf("%w: region %d of %d is cut", ErrMalformed, i, n)
+		}
+		r := region{
+			class:  binary.LittleEndian.Uint32(b[RegionClass:]),
+			addr:   binary.LittleEndian.Uint64(b[RegionAddress:]),
+			status: binary.LittleEndian.Uint32(b[RegionStatus:]),
+		}
+		length := uint64(binary.LittleEndian.Uint32(b[RegionLength:]))
+		b = b[RegionSize:]
+		padded := (length + 7) &^ 7
+		if padded > uint64(len(b)) {
+			return fmt.Errorf("%w: region %d has %d bytes of %d", ErrMalformed, i, len(b), length)
+		}
+		r.bytes, b = b[:length], b[padded:]
+		m.regions = append(m.regions, r)
+	}
+	if len(m.regions) > fewRegions {
+		m.index = make(map[regionKey]int32, len(m.regions))
+		for i, r := range m.regions {
+			k := regionKey{r.class, r.addr}
+			if j, ok := m.index[k]; !ok || len(m.regions[j].bytes) < len(r.bytes) {
+				m.index[k] = int32(i)
+			}
+		}
+	}
+	return nil
+}
+
+// Region implements debugfmt.Memory.
+func (m *memory) Region(t *types.Type, addr uint64) (debugfmt.Region, bool) {
+	if len(m.regions) == 0 {
+		return debugfmt.Region{}, false
+	}
+	class, ok := m.schema.Classes[t]
+	if !ok {
+		return debugfmt.Region{}, false
+	}
+	best := m.find(class, addr)
+	if best == nil {
+		return debugfmt.Region{}, false
+	}
+	out := debugfmt.Region{Bytes: best.bytes}
+	switch {
+	case best.status != StatusOK:
+		out.Status = debugfmt.Unreadable
+	case len(best.bytes) == 0:
+		out.Status = debugfmt.Cut
+	}
+	return out, true
+}
+
+// find is the longest region of a class at an address; nil if there is none.
+func (m *memory) find(class uint32, addr uint64) *region {
+	if m.index != nil {
+		if i, ok := m.index[regionKey{class, addr}]; ok {
+			return &m.regions[i]
+		}
+		return nil
+	}
+	var best *region
+	for i := range m.regions {
+		r := &m.regions[i]
+		if r.class == class && r.addr == addr && (best == nil || len(best.bytes) < len(r.bytes)) {
+			best = r
+		}
+	}
+	return best
+}
