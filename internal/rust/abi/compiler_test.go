@@ -226,8 +226,8 @@ func describe(p Place, c Class, result bool) string {
 	return strings.Join(parts, " ")
 }
 
-// read is the result types of a library's functions by name.
-func read(t *testing.T, file string) map[string]*types.Type {
+// open reads the debug info of a program or library.
+func open(t *testing.T, file string) *dwarf.Data {
 	t.Helper()
 	f, err := elf.Open(file)
 	if err != nil {
@@ -248,6 +248,13 @@ func read(t *testing.T, file string) map[string]*types.Type {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+// read is the result types of a library's functions by name.
+func read(t *testing.T, file string) map[string]*types.Type {
+	t.Helper()
+	d := open(t, file)
 	r := types.NewReader(d)
 	sigs := map[string]*types.Type{}
 	for _, u := range d.Units() {
@@ -261,9 +268,11 @@ func read(t *testing.T, file string) map[string]*types.Type {
 			if off == 0 {
 				continue
 			}
-			if sigs[strings.Clone(e.Name())], err = r.Type(off); err != nil {
+			ty, err := r.Type(off)
+			if err != nil {
 				t.Fatal(err)
 			}
+			sigs[strings.Clone(e.Name())] = ty
 		}
 	}
 	return sigs
