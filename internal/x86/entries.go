@@ -25,6 +25,11 @@ type Entry struct {
 // EntrySet is the answer of Func.Entries.
 type EntrySet struct {
 	Entries []Entry // in order of address, no two at one Addr
+	// Resumed holds further addresses at which control comes back into the
+	// instance, but only after it has been in it: where the compiler has
+	// scheduled instructions of the code around among those of the instance.
+	// Unless the body is repeated (unrolled), no call begins there.
+	Resumed []uint64
 	// Exact says that all ways into the instance are known; Reason says why
 	// they are not.
 	Exact  bool
@@ -68,6 +73,14 @@ func (f *Func) Entries(inst []Range, edges []Edge) EntrySet {
 			w.look(i, edges)
 		}
 	}
+	w.set.Entries = slices.DeleteFunc(w.set.Entries, func(e Entry) bool {
+		if !w.resumed(e.Addr, edges) {
+			return false
+		}
+		w.set.Resumed = append(w.set.Resumed, e.Addr)
+		return true
+	})
+	slices.Sort(w.set.Resumed)
 	slices.SortFunc(w.set.Entries, func(a, b Entry) int {
 		if a.Addr < b.Addr {
 			return -1
@@ -159,6 +172,28 @@ func (w *entryWalk) enter(i int) {
 	w.set.Entries = append(w.set.Entries, Entry{Addr: addr, First: first})
 }
 
+// resumed says whether the one path that leads to addr has been in the instance
+// before. A path is followed back while it is the only one, so it holds no
+// loop.
+func (w *entryWalk) resumed(addr uint64, edges []Edge) bool {
+	f := w.f
+	i, _ := f.index(addr)
+	for steps := 0; steps < maxWalk; steps++ {
+		if f.Insts[i].Addr == f.entry || slices.ContainsFunc(edges, func(e Edge) bool { return e.To == f.Insts[i].Addr }) {
+			return false
+		}
+		p, ok := f.onlyPred(i)
+		if !ok {
+			return false
+		}
+		i = p
+		if !w.outside(i) && f.Insts[i].Kind != Nop {
+			return true
+		}
+	}
+	return false
+}
+
 // looped says whether control inside the instance comes to the entry's landing
 // from elsewhere than the way in.
 func (w *entryWalk) looped(e *Entry) bool {
@@ -175,9 +210,6 @@ func (w *entryWalk) looped(e *Entry) bool {
 		}
 		if f.Insts[i-1].Kind != Nop {
 			return true
-		}
-		if f.Insts[i].Addr == e.First {
-			return f.fallsInto(i - 1)
 		}
 		i--
 	}

@@ -25,7 +25,7 @@ type Ref struct {
 	Kind         RefKind
 }
 
-// FindRefs finds the 32-bit relative references in code, which lies at base, to
+// FindRefs finds the references by 32-bit displacement (not those of short jumps) in code, which lies at base, to
 // any of targets, in order of address. It looks at bytes, not at instructions:
 // nothing that is there is missed, but what it finds may lie across
 // instructions or in data, and Addr may be a prefix too early; the caller

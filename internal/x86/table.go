@@ -148,17 +148,28 @@ func (f *Func) describeAbsolute(load, at int) tableDesc {
 	return d
 }
 
-// localDef finds the instruction that gave r its value at instruction i, going
-// back through code that has one way in.
+// localDef finds the one instruction that gave r its value at instruction i,
+// on every known path. It must write all of r and nothing else.
 func (f *Func) localDef(i int, r Reg) (int, bool) {
-	for steps := 0; steps < 64; steps++ {
-		p, ok := f.onlyPred(i)
+	def := -1
+	f.begin()
+	f.pushPreds(i)
+	for steps := 0; steps < maxWalk; steps++ {
+		j, ok := f.pop()
 		if !ok {
-			return 0, false
+			return def, def >= 0
 		}
-		i = p
-		if changes(&f.Insts[i]).Has(r) {
-			return i, f.Insts[i].Dst == r
+		in := &f.Insts[j]
+		switch {
+		case !changes(in).Has(r):
+			if in.Addr == f.entry {
+				return 0, false
+			}
+			f.pushPreds(j)
+		case in.Dst != r || !in.WritesFull.Has(r) || def >= 0:
+			return 0, false
+		default:
+			def = j
 		}
 	}
 	return 0, false
@@ -177,77 +188,77 @@ func (f *Func) onlyPred(i int) (int, bool) {
 }
 
 // constant finds the address that register r holds at instruction i on every
-// path: that of a lea of a RIP-relative address, or an immediate.
-func (f *Func) constant(i int, r Reg) (uint64, bool) { return f.constantDepth(i, r, 0) }
-
-func (f *Func) constantDepth(i int, r Reg, depth int) (uint64, bool) {
-	if r == NoReg || depth > 4 {
-		return 0, false
-	}
-	type copied struct {
+// known path: that of a lea of a RIP-relative address, or an immediate, also
+// through copies.
+func (f *Func) constant(i int, r Reg) (uint64, bool) {
+	type place struct {
 		at  int
 		reg Reg
 	}
 	var value uint64
-	var copies []copied
-	have, bad := false, false
-	take := func(v uint64) {
-		if have && v != value {
-			bad = true
-		}
+	have := false
+	take := func(v uint64) bool {
+		same := !have || v == value
 		value, have = v, true
+		return same
 	}
-	f.begin()
-	visit := func(i int) {
-		if f.Insts[i].Addr == f.entry {
-			bad = true // the value came from the caller
-		}
+	seen := map[place]bool{}
+	var work []place
+	add := func(i int, r Reg) {
 		if f.fallsInto(i - 1) {
-			f.push(i - 1)
+			work = append(work, place{i - 1, r})
 		}
 		for _, p := range f.jumpsTo(i) {
-			f.push(int(p))
+			work = append(work, place{int(p), r})
 		}
 	}
-	visit(i)
-	for steps := 0; !bad; steps++ {
-		j, ok := f.pop()
-		if !ok {
-			break
-		}
-		if steps > 20000 {
-			return 0, false
-		}
-		in := &f.Insts[j]
-		if !changes(in).Has(r) {
-			visit(j)
+	if r >= 16 || f.Insts[i].Addr == f.entry {
+		return 0, false
+	}
+	add(i, r)
+	for len(work) > 0 {
+		p := work[len(work)-1]
+		work = work[:len(work)-1]
+		if seen[p] {
 			continue
 		}
-		switch {
-		case in.Kind == Lea && in.Dst == r && in.Mem.RIPRel:
-			take(in.Mem.Target)
-		case in.Kind == MovRegImm && in.Dst == r:
-			take(uint64(in.Imm))
-		case in.Kind == MovRegReg && in.Dst == r && in.OpSize == 8:
-			copies = append(copies, copied{j, in.Src})
-		case in.Kind == MovLoad && in.Dst == r && in.OpSize == 8 && (in.Mem.Base == RSP || in.Mem.Base == RBP) && in.Mem.Index == NoReg:
-			v, ok := f.spilled(&in.Mem)
+		seen[p] = true
+		if len(seen) > 4*maxWalk {
+			return 0, false
+		}
+		in, r := &f.Insts[p.at], p.reg
+		if changes(in).Has(r) {
+			ok := in.Dst == r
+			switch {
+			case !ok:
+			case in.Kind == Lea && in.Mem.RIPRel:
+				ok = take(in.Mem.Target)
+			case in.Kind == MovRegImm:
+				ok = take(uint64(in.Imm))
+			case in.Kind == MovRegReg && in.OpSize == 8:
+				r = in.Src
+				if ok = in.Addr != f.entry; ok {
+					add(p.at, r)
+				}
+			case in.Kind == MovLoad && in.OpSize == 8 && (in.Mem.Base == RSP || in.Mem.Base == RBP) && in.Mem.Index == NoReg:
+				var v uint64
+				if v, ok = f.spilled(&in.Mem); ok {
+					ok = take(v)
+				}
+			default:
+				ok = false
+			}
 			if !ok {
 				return 0, false
 			}
-			take(v)
-		default:
-			bad = true
+			continue
 		}
-	}
-	for _, c := range copies {
-		v, ok := f.constantDepth(c.at, c.reg, depth+1)
-		if !ok {
-			return 0, false
+		if in.Addr == f.entry {
+			return 0, false // the value comes from the caller
 		}
-		take(v)
+		add(p.at, r)
 	}
-	return value, have && !bad
+	return value, have
 }
 
 // spilled returns the address that was stored to a stack slot. Every store to
@@ -325,8 +336,6 @@ func (f *Func) bound(i int, idx Reg) int {
 			idx = in.Src
 		case in.Kind == Movzx && in.Src != NoReg:
 			idx = in.Src
-		case in.Kind == And && in.HasImm && in.Imm >= 0 && in.Imm < maxTable:
-			return int(in.Imm) + 1
 		default:
 			return 0
 		}
