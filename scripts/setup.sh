@@ -65,9 +65,11 @@ if [ "$minor" -lt "$wanted_minor" ] && { [ "$minor" -lt 21 ] || [ "$(go env GOTO
 	mkdir -p .tools
 	rm -rf .tools/go .tools/go.part
 	cp -r "$(go env GOMODCACHE)/$module" .tools/go.part
-	# The module cache is read-only, and a module's files lose their x bits.
+	# The module cache is read-only; a module's files lose their x bits, and it
+	# can't hold another module's go.mod under that name.
 	chmod -R u+w .tools/go.part
-	chmod +x .tools/go.part/bin/* .tools/go.part/pkg/tool/*/* 2>/dev/null || true
+	find .tools/go.part -name _go.mod -execdir mv {} go.mod \;
+	chmod +x .tools/go.part/bin/* .tools/go.part/pkg/tool/*/*
 	mv .tools/go.part .tools/go
 fi
 

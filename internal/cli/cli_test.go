@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"ferrotrace/internal/fixture"
 )
 
 func TestMain(m *testing.M) {
@@ -22,48 +23,47 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs the stories: one file each, the command line as a user types it
-// and what comes of it. Their extra conditions are [root], [rustc] and [cargo];
-// "status N COMMAND..." demands an exit status.
+// and what comes of it. Their extra conditions are [root], [cargo] and, for a verb
+// that is there, [verb:NAME]; "status N COMMAND..." demands an exit status. With
+// cargo, $ARGS_DEBUG, $ARGS_RELEASE (with debug info) and $ARGS_PLAIN are builds
+// of examples/args, $FLOW is a build of that fixture.
 func TestScript(t *testing.T) {
+	programs := map[string]string{}
+	_, err := exec.LookPath("cargo")
+	if cargo := err == nil; cargo {
+		programs["ARGS_DEBUG"] = fixture.Build(t, "args", fixture.Debug)
+		programs["ARGS_RELEASE"] = fixture.Build(t, "args", fixture.Release)
+		programs["ARGS_PLAIN"] = fixture.Build(t, "args", fixture.Plain)
+		programs["FLOW"] = fixture.Build(t, "flow", fixture.Release)
+	} else {
+		t.Log("no cargo: stories that trace a program are skipped")
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			root, err := filepath.Abs("../..")
-			if err != nil {
-				return err
+			for name, path := range programs {
+				env.Setenv(name, path)
 			}
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return err
-			}
-			// rustup finds its toolchains by the real home.
-			env.Setenv("RUSTUP_HOME", orElse(os.Getenv("RUSTUP_HOME"), filepath.Join(home, ".rustup")))
-			env.Setenv("CARGO_HOME", orElse(os.Getenv("CARGO_HOME"), filepath.Join(home, ".cargo")))
-			env.Setenv("REPO", root)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
+			if name, ok := strings.CutPrefix(cond, "verb:"); ok {
+				verb, rest, err := newRoot().Find([]string{name})
+				return err == nil && len(rest) == 0 && verb.Name() == name, nil
+			}
 			switch cond {
 			case "root":
 				return os.Geteuid() == 0, nil
-			case "rustc", "cargo":
-				_, err := exec.LookPath(cond)
-				return err == nil, nil
+			case "cargo":
+				return len(programs) > 0, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
 	})
-}
-
-func orElse(s, or string) string {
-	if s != "" {
-		return s
-	}
-	return or
 }
 
 // status runs a command and demands that it exits so: status N COMMAND [ARG...].

@@ -145,7 +145,13 @@ func (m machine) examine() []finding {
 		}
 		fs = append(fs, finding{x.name, x.err == nil, x.need, found, x.means, x.do})
 	}
-	return append(fs, m.btf(), m.lockdown(), m.paranoid(), m.ptrace(), m.debugFiles())
+	fs = append(fs, m.btf(), m.lockdown(), m.paranoid(), m.ptrace(), m.debugFiles())
+	for i := range fs {
+		if fs[i].OK {
+			fs[i].Do = "" // nothing is to be done
+		}
+	}
+	return fs
 }
 
 // Capability numbers of linux/capability.h.
@@ -204,8 +210,8 @@ func (m machine) uprobes() finding {
 
 func (m machine) btf() finding {
 	f := finding{Name: "BTF", OK: m.exists("sys/kernel/btf/vmlinux"), Found: "/sys/kernel/btf/vmlinux",
-		Means: "the kernel's own types by name; functions of programs are traced without it",
-		Do:    "a kernel with CONFIG_DEBUG_INFO_BTF=y, if you need it"}
+		Means: "a process's children can be followed, and pid namespaces told apart",
+		Do:    "a kernel with CONFIG_DEBUG_INFO_BTF=y"}
 	if !f.OK {
 		f.Found = "/sys/kernel/btf/vmlinux is not there"
 	}
