@@ -90,7 +90,7 @@ func (c *classifier) class(t *types.Type, nesting int) Class {
 		return unknown("type contains itself")
 	}
 	switch t.Kind {
-	case types.Unit, types.Never:
+	case types.Unit, types.Never, types.Fn:
 		return Class{Kind: ZST, align: 1}
 	case types.Bool, types.Char:
 		return scalar(Scalar, t, uintPrim)

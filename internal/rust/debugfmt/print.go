@@ -140,6 +140,8 @@ func (p *printer) value(t *types.Type, v view, nesting int) {
 		p.missing("unsupported: union")
 	case types.Never:
 		p.missing("unsupported: uninhabited type")
+	case types.Fn:
+		p.missing("unsupported: function item")
 	default:
 		p.missing("unsupported: " + t.Kind.String() + " type")
 	}

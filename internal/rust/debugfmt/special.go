@@ -1,48 +1,241 @@
 package debugfmt
 
 import (
+	"strconv"
 	"strings"
 
 	"ferrotrace/internal/rust/types"
 )
 
-// special writes types of std whose Debug impl is written by hand. It is false
+// special writes types of std whose Debug impl is not a derived one. It is false
 // for all others.
 func (p *printer) special(t *types.Type, v view, nesting int) bool {
-	path, _, _ := strings.Cut(t.Name, "<")
-	if !strings.HasPrefix(path, "core::") && !strings.HasPrefix(path, "alloc::") && !strings.HasPrefix(path, "std::") {
+	path, args, _ := strings.Cut(t.Name, "<")
+	crate, _, ok := strings.Cut(path, "::")
+	if !ok || crate != "core" && crate != "alloc" && crate != "std" && crate != "hashbrown" {
 		return false
 	}
-	switch path {
-	case "core::num::nonzero::NonZero", "core::num::wrapping::Wrapping", "core::num::saturating::Saturating", "core::pin::Pin":
-		// Debug forwards to the one field. NonZero's is a wrapper of its own.
-		inner, off := t, int64(0)
-		for inner != nil && inner.Kind == types.Struct && len(inner.Fields) == 1 && inner.Std == nil {
-			off += inner.Fields[0].Offset
-			inner = inner.Fields[0].Type
-			if path == "core::pin::Pin" {
-				break
+	switch {
+	case forwards[path],
+		strings.HasPrefix(path, "core::num::nonzero::NonZero"),
+		strings.HasPrefix(path, "core::num::niche_types::"),
+		strings.HasPrefix(path, "core::sync::atomic::Atomic"):
+		inner, at := innermost(t, v)
+		if s, why := at.state(1); strings.HasSuffix(t.Name, "AtomicBool") || args == "bool>" && strings.HasSuffix(path, "::Atomic") {
+			if s != whole {
+				p.missing(why)
+			} else {
+				p.scalar(&types.Type{Kind: types.Bool}, at.bytes[:1])
 			}
+			return true
 		}
-		p.value(inner, v.at(off), nesting+1)
-	case "alloc::borrow::Cow":
+		p.value(inner, at, nesting+1)
+	case path == "core::pin::Pin":
+		p.part(t, v, 0, nesting)
+	case path == "alloc::borrow::Cow":
 		if i := p.variant(t, v); i >= 0 {
 			for _, f := range t.Enum.Variants[i].Fields { // there is one
 				p.value(f.Type, v.at(f.Offset), nesting+1)
 			}
 		}
-	case "core::marker::PhantomData":
-		p.str("PhantomData" + printable(strings.TrimPrefix(t.Name, path)))
-	case "core::ptr::non_null::NonNull", "core::ptr::unique::Unique":
-		return false
-	default:
-		if !opaque[path] {
-			return false
-		}
+	case path == "core::marker::PhantomData":
+		p.str("PhantomData<" + printable(args))
+	case path == "core::time::Duration" && len(t.Fields) == 2:
+		p.duration(t, v)
+	case ranges[path] != nil:
+		p.rangeOf(t, v, ranges[path], nesting)
+	case path == "core::cell::Cell" && len(t.Fields) == 1:
+		inner, at := t.Fields[0].Type, v.at(t.Fields[0].Offset)
+		l := p.open("Cell", " {", " }")
+		p.field(l, "value")
+		p.part(inner, at, 0, nesting)
+		p.end(l)
+	case path == "core::cell::UnsafeCell":
+		p.str("UnsafeCell { .. }")
+	case opaque[path], strings.HasPrefix(path, "hashbrown::"), strings.HasSuffix(path, "::iter::Iter"):
 		p.missing("unsupported: " + printable(Ident(t.Name)))
+	default:
+		return false
 	}
 	return true
 }
 
-// opaque are types whose Debug impl shows something else than their fields.
-var opaque = map[string]bool{}
+// forwards are types that print as the one thing that they wrap.
+var forwards = map[string]bool{
+	"core::num::wrapping::Wrapping":     true,
+	"core::num::saturating::Saturating": true,
+	"core::ptr::non_null::NonNull":      true,
+	"core::ptr::unique::Unique":         true,
+}
+
+// opaque are types whose Debug impl shows something else than their fields, which
+// is not done here yet.
+var opaque = map[string]bool{
+	"alloc::rc::Rc": true, "alloc::rc::Weak": true, "alloc::rc::UniqueRc": true,
+	"alloc::sync::Arc": true, "alloc::sync::Weak": true,
+	"alloc::collections::btree::map::BTreeMap":    true,
+	"alloc::collections::btree::set::BTreeSet":    true,
+	"alloc::collections::vec_deque::VecDeque":     true,
+	"alloc::collections::linked_list::LinkedList": true,
+	"alloc::collections::binary_heap::BinaryHeap": true,
+	"alloc::ffi::c_str::CString":                  true,
+	"alloc::vec::into_iter::IntoIter":             true,
+	"alloc::vec::drain::Drain":                    true,
+	"core::alloc::layout::Layout":                 true,
+	"core::any::TypeId":                           true,
+	"core::cell::RefCell":                         true,
+	"core::cell::Ref":                             true,
+	"core::cell::RefMut":                          true,
+	"core::cell::once::OnceCell":                  true,
+	"core::cell::lazy::LazyCell":                  true,
+	"core::fmt::Arguments":                        true,
+	"core::fmt::Formatter":                        true,
+	"core::mem::maybe_uninit::MaybeUninit":        true,
+	"core::net::ip_addr::Ipv4Addr":                true,
+	"core::net::ip_addr::Ipv6Addr":                true,
+	"core::net::ip_addr::IpAddr":                  true,
+	"core::net::socket_addr::SocketAddr":          true,
+	"core::net::socket_addr::SocketAddrV4":        true,
+	"core::net::socket_addr::SocketAddrV6":        true,
+	"core::ptr::alignment::Alignment":             true,
+	"core::str::iter::Chars":                      true,
+	"core::task::wake::Context":                   true,
+	"core::task::wake::Waker":                     true,
+	"std::collections::hash::map::HashMap":        true,
+	"std::collections::hash::set::HashSet":        true,
+	"std::fs::File":                               true,
+	"std::io::error::Error":                       true,
+	"std::net::tcp::TcpListener":                  true,
+	"std::net::tcp::TcpStream":                    true,
+	"std::net::udp::UdpSocket":                    true,
+	"std::process::Child":                         true,
+	"std::process::Command":                       true,
+	"std::sync::lazy_lock::LazyLock":              true,
+	"std::sync::mpsc::Receiver":                   true,
+	"std::sync::mpsc::Sender":                     true,
+	"std::sync::mutex::Mutex":                     true,
+	"std::sync::once::Once":                       true,
+	"std::sync::once_lock::OnceLock":              true,
+	"std::sync::poison::condvar::Condvar":         true,
+	"std::sync::poison::mutex::Mutex":             true,
+	"std::sync::poison::mutex::MutexGuard":        true,
+	"std::sync::poison::once::Once":               true,
+	"std::sync::poison::rwlock::RwLock":           true,
+	"std::sync::poison::rwlock::RwLockReadGuard":  true,
+	"std::sync::poison::rwlock::RwLockWriteGuard": true,
+	"std::sync::rwlock::RwLock":                   true,
+	"std::thread::JoinHandle":                     true,
+	"std::thread::Thread":                         true,
+	"std::thread::join_handle::JoinHandle":        true,
+	"std::thread::thread::Thread":                 true,
+	"std::time::Instant":                          true,
+	"std::time::SystemTime":                       true,
+}
+
+// ranges are the fields of range types, with what stands between them.
+var ranges = map[string][]string{
+	"core::ops::range::RangeFull":        {".."},
+	"core::ops::range::Range":            {"start", "..", "end"},
+	"core::ops::range::RangeFrom":        {"start", ".."},
+	"core::ops::range::RangeTo":          {"..", "end"},
+	"core::ops::range::RangeInclusive":   {"start", "..=", "end"},
+	"core::ops::range::RangeToInclusive": {"..=", "end"},
+}
+
+// innermost is the value in a wrapper, or in wrappers of wrappers.
+func innermost(t *types.Type, v view) (*types.Type, view) {
+	for range maxNesting {
+		var only *types.Field
+		for i := range t.Fields {
+			if f := &t.Fields[i]; f.Type != nil && f.Type.Size > 0 {
+				if only != nil {
+					return t, v
+				}
+				only = f
+			}
+		}
+		if t.Kind != types.Struct || t.Std != nil || only == nil {
+			break
+		}
+		t, v = only.Type, v.at(only.Offset)
+	}
+	return t, v
+}
+
+// part writes field i of t.
+func (p *printer) part(t *types.Type, v view, i, nesting int) {
+	if i >= len(t.Fields) {
+		p.missing("unsupported: " + printable(Ident(t.Name)))
+		return
+	}
+	p.value(t.Fields[i].Type, v.at(t.Fields[i].Offset), nesting+1)
+}
+
+func (p *printer) rangeOf(t *types.Type, v view, parts []string, nesting int) {
+	// An inclusive range that has been iterated to its end prints differently.
+	for _, f := range t.Fields {
+		if f.Name != "exhausted" {
+			continue
+		}
+		at := v.at(f.Offset)
+		if s, why := at.state(1); s != whole {
+			p.missing(why)
+			return
+		}
+		if at.bytes[0] != 0 {
+			p.missing("unsupported: exhausted RangeInclusive")
+			return
+		}
+	}
+	for _, part := range parts {
+		if strings.HasPrefix(part, ".") {
+			p.str(part)
+			continue
+		}
+		for i, f := range t.Fields {
+			if f.Name == part {
+				p.part(t, v, i, nesting)
+			}
+		}
+	}
+}
+
+// duration writes a Duration as its Debug impl does: in the largest unit of which
+// there is at least one, with all digits that matter.
+func (p *printer) duration(t *types.Type, v view) {
+	var parts [2]uint64
+	for i, f := range t.Fields {
+		inner, at := innermost(f.Type, v.at(f.Offset))
+		if inner.Kind != types.Uint || inner.Size != int64(8-4*i) {
+			p.missing("unsupported: Duration")
+			return
+		}
+		if s, why := at.state(inner.Size); s != whole {
+			p.missing(why)
+			return
+		}
+		parts[i] = uintOf(at.bytes[:inner.Size])
+	}
+	secs, nanos := parts[0], parts[1]
+	if nanos >= 1e9 {
+		p.invalid(v.bytes[:t.Size])
+		return
+	}
+	n, rest, digits, unit := secs, nanos, 9, "s"
+	switch {
+	case secs > 0:
+	case nanos >= 1e6:
+		n, rest, digits, unit = nanos/1e6, nanos%1e6, 6, "ms"
+	case nanos >= 1e3:
+		n, rest, digits, unit = nanos/1e3, nanos%1e3, 3, "µs"
+	default:
+		n, rest, digits, unit = nanos, 0, 0, "ns"
+	}
+	p.out = strconv.AppendUint(p.out, n, 10)
+	if rest > 0 {
+		s := strconv.FormatUint(rest, 10)
+		p.str("." + strings.TrimRight(strings.Repeat("0", digits-len(s))+s, "0"))
+	}
+	p.str(unit)
+	p.known = true
+}

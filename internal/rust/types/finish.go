@@ -16,6 +16,9 @@ func (r *Reader) finish() {
 		r.layout(t, 0)
 	}
 	for _, t := range r.fresh {
+		functionItems(t)
+	}
+	for _, t := range r.fresh {
 		r.name(t, 0)
 		if t.Enum != nil {
 			variantFields(t)
@@ -78,6 +81,32 @@ func (r *Reader) layout(t *Type, depth int) {
 func setLayout(t *Type, size, align int64) {
 	if t.Size != size || t.Align != align {
 		t.Size, t.Align = size, align
+	}
+}
+
+// functionItems finds the fields of t that are function items, which have no bytes:
+// their entries are those of function pointers, without a size. What overlaps
+// another field, is not aligned or does not fit can't be a pointer.
+func functionItems(t *Type) {
+	if t.Kind != Struct && t.Kind != Tuple {
+		return
+	}
+	overlap := func(f, g Field) bool {
+		return f.Offset < g.Offset+g.Type.Size && g.Offset < f.Offset+f.Type.Size
+	}
+	function := func(f Field) bool { return f.Type.Kind == Pointer && f.Type.Pointer.Kind == FnPtr }
+	for i, f := range t.Fields {
+		if function(f) && (f.Offset%8 != 0 || f.Offset+8 > t.Size || slices.ContainsFunc(t.Fields, func(g Field) bool {
+			return !function(g) && overlap(f, g)
+		})) {
+			t.Fields[i].Type = &Type{Name: f.Type.Name, Kind: Fn, Align: 1, Sig: f.Type.Pointer.Target.Sig}
+		}
+	}
+	for i, f := range t.Fields {
+		if function(f) && slices.ContainsFunc(t.Fields[:i], func(g Field) bool { return function(g) && overlap(f, g) }) {
+			t.Kind, t.Fields = Opaque, nil // one is an item, and nothing tells which
+			return
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 	Union                 //
 	Pointer               // references, raw pointers, Box, fn pointers; thin or wide
 	Never                 // !
-	Fn                    // what a fn pointer points to
+	Fn                    // a function: what a fn pointer points to, and a function item, which has no bytes
 	Str                   // the unsized bytes behind a &str
 	Slice                 // the unsized elements behind a &[T]
 	Dyn                   // the unsized object behind a &dyn Trait
@@ -52,7 +52,7 @@ type Type struct {
 	Elem    *Type        // Array, Slice
 	Count   int64        // Array
 	Pointer *PointerInfo // Pointer
-	// Sig is what a fn pointer's target takes and gives; Fn only.
+	// Sig is what a function takes and gives; Fn only, and nil if not known.
 	Sig *Signature
 	// Std is set for the std containers whose contents are printed rather than
 	// their fields; such a type keeps its Kind and Fields.
@@ -196,9 +196,6 @@ var UnitType = &Type{Name: "()", Kind: Unit, Align: 1}
 // IsTupleLike says whether the fields are written without their names.
 func IsTupleLike(fields []Field) bool { return len(fields) > 0 && fields[0].Name == "__0" }
 
-// Zero says whether values of t take no bytes.
-func (t *Type) Zero() bool { return t.Size == 0 && t.Kind != Fn && t.Kind != Dyn }
-
 // Display is the type's name in signatures: as Name, with the paths of std types
 // that the prelude names, or that everyone knows by their last segment, left out.
 func (t *Type) Display() string { return display(t.Name) }
@@ -245,3 +242,6 @@ func (e *EnumInfo) Ended(i int) bool {
 	name := e.Variants[i].Name
 	return name == "Returned" || name == "Panicked"
 }
+
+// Zero says whether values of t take no bytes.
+func (t *Type) Zero() bool { return t.Size == 0 && t.Kind != Dyn }
