@@ -26,8 +26,8 @@ type Unit interface {
 	// AddrX is the address with the given index in .debug_addr.
 	AddrX(index uint64) (uint64, error)
 	// BaseType is the base type whose entry is at off from the unit's header: its
-	// size in bytes and its DW_ATE encoding.
-	BaseType(off uint64) (size int, encoding uint64, err error)
+	// size in bits and its DW_ATE encoding.
+	BaseType(off uint64) (bits int, encoding uint64, err error)
 }
 
 // ErrMalformed says that an expression breaks the rules of DWARF: it ends within an
@@ -135,8 +135,9 @@ func reason(err error) (why string, ok bool) {
 // 64-bit word, or an integer type. A typed value is kept sign- or zero-extended to the
 // word as its type says, so that most operations need no care.
 type vtype struct {
-	size   uint8 // 0: generic
+	size   uint8 // in bytes; 0: generic
 	signed bool
+	bool   bool // one bit, kept in a byte
 }
 
 type elem struct {

@@ -411,11 +411,7 @@ func (m *machine) deref(n int, t vtype) error {
 	if n != 1 && n != 2 && n != 4 && n != 8 {
 		return errUnsupported(fmt.Sprintf("a load of %d bytes", n))
 	}
-	x := appendOp(a.x, Op{Kind: OpDeref, Size: uint8(n)})
-	if t.signed {
-		x = m.extend(x, t)
-	}
-	return m.push(x, t)
+	return m.push(m.extend(appendOp(a.x, Op{Kind: OpDeref, Size: uint8(n)}), t), t)
 }
 
 // entryValue does DW_OP_entry_value (DWARF 5 §2.5.1.7): what a register held when the
@@ -496,17 +492,20 @@ func (m *machine) typed(op byte) error {
 	if err != nil {
 		return err
 	}
-	if (op == opReinterpret || op == opGNUReinterpret) && max(a.t.size, 8*b2u(a.t.size == 0)) != max(t.size, 8*b2u(t.size == 0)) {
-		return errUnsupported("a reinterpretation as another size")
+	if op == opReinterpret || op == opGNUReinterpret {
+		if a.t.width() != t.width() || a.t.bool != t.bool {
+			return errUnsupported("a reinterpretation as another size")
+		}
 	}
 	return m.push(m.extend(a.x, t), t)
 }
 
-func b2u(b bool) uint8 {
-	if b {
-		return 1
+// width is the number of bytes of a value of the type.
+func (t vtype) width() uint8 {
+	if t.size == 0 {
+		return 8
 	}
-	return 0
+	return t.size
 }
 
 func (m *machine) baseType(off uint64) (vtype, error) {
@@ -516,26 +515,49 @@ func (m *machine) baseType(off uint64) (vtype, error) {
 	if m.ctx.Unit == nil {
 		return vtype{}, errUnsupported("a typed expression")
 	}
-	size, enc, err := m.ctx.Unit.BaseType(off)
+	bits, enc, err := m.ctx.Unit.BaseType(off)
 	if err != nil {
 		return vtype{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if size != 1 && size != 2 && size != 4 && size != 8 {
-		return vtype{}, errUnsupported(fmt.Sprintf("a typed expression of %d bytes", size))
-	}
+	signed := false
 	switch enc {
 	case ateSigned, ateSignedChar:
-		return vtype{uint8(size), true}, nil
+		signed = true
 	case ateUnsigned, ateUnsignedChar, ateBoolean, ateAddress, ateUTF:
-		return vtype{uint8(size), false}, nil
+	default:
+		return vtype{}, errUnsupported("a computation of floating-point numbers")
 	}
-	return vtype{}, errUnsupported("a computation of floating-point numbers")
+	switch {
+	case bits == 8, bits == 16, bits == 32, bits == 64:
+		return vtype{size: uint8(bits / 8), signed: signed}, nil
+	case bits == 1 && !signed:
+		return vtype{size: 1, bool: true}, nil
+	}
+	return vtype{}, errUnsupported(fmt.Sprintf("a computation of %d bits", bits))
 }
 
 // extend keeps the word of an expression within its type.
 func (m *machine) extend(x Expr, t vtype) Expr {
 	if t.size == 0 || t.size == 8 {
 		return x
+	}
+	last := x[len(x)-1]
+	switch k := last.Kind; {
+	case k >= OpEq && k <= OpGe:
+		return x // 0 or 1
+	case t.bool:
+		return binaryExpr(OpAnd, x, Expr{{Kind: OpConst, Arg: 1}})
+	case k == OpZeroExtend || k == OpDeref:
+		if last.Size < t.size || last.Size == t.size && !t.signed {
+			return x
+		}
+	case k == OpSignExtend:
+		if last.Size <= t.size && t.signed {
+			return x
+		}
+	}
+	if (last.Kind == OpZeroExtend || last.Kind == OpSignExtend) && last.Size >= t.size {
+		x = x[:len(x)-1] // what it did is undone
 	}
 	kind := OpZeroExtend
 	if t.signed {
@@ -546,9 +568,17 @@ func (m *machine) extend(x Expr, t vtype) Expr {
 
 func (m *machine) binary(kind OpKind, a, b elem) error {
 	t := a.t
-	shift := kind == OpShl || kind == OpShr || kind == OpSar
 	if a.t != b.t {
-		if !shift && (a.t.size != 0 || b.t.size != 0) {
+		switch kind {
+		case OpShl, OpShr, OpSar: // the amount may be of any type
+		case OpAdd, OpSub, OpMul, OpAnd, OpOr, OpXor, OpEq, OpNe:
+			// LLVM mixes words with its own 64-bit types; where the sign does not
+			// matter they are the same.
+			if a.t.width() != 8 || b.t.width() != 8 {
+				return errUnsupported("a computation of mixed types")
+			}
+			t = vtype{}
+		default:
 			return errUnsupported("a computation of mixed types")
 		}
 	}

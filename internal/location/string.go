@@ -78,7 +78,7 @@ func constant(b []byte) string {
 var opNames = map[OpKind]string{
 	OpAdd: "+", OpSub: "-", OpMul: "*", OpDiv: "/", OpMod: "%", OpAnd: "&", OpOr: "|", OpXor: "^",
 	OpShl: "<<", OpShr: ">>", OpSar: ">>>", OpEq: "==", OpNe: "!=", OpLt: "<", OpLe: "<=", OpGt: ">", OpGe: ">=",
-	OpNeg: "-", OpNot: "~", OpAbs: "abs ",
+	OpNeg: "-", OpNot: "~", OpAbs: "abs",
 }
 
 // String is the operation alone, as it stands in an Expr's text.
@@ -133,13 +133,14 @@ func (e Expr) String() string {
 			stack = append(stack, o.String())
 		case o.Kind.Pops() == 1:
 			a := stack[n-1]
+			if e[i-1].Kind.Pops() == 2 {
+				a = a[1 : len(a)-1] // brackets replace those of the operation within
+			}
 			switch o.Kind {
 			case OpDeref:
 				if a = "[" + a + "]"; o.Size != 8 {
 					a = fmt.Sprintf("u%d%s", int(o.Size)*8, a)
 				}
-			case OpSignExtend, OpZeroExtend:
-				a = o.String() + "(" + a + ")"
 			default:
 				a = o.String() + "(" + a + ")"
 			}
