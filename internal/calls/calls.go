@@ -1,0 +1,281 @@
+// Package calls puts the records of a run together into calls: entries with
+// their further arguments, returns, and the calls that ended without one. Entry
+// and exit are matched by thread and canonical frame address (CFA).
+package calls
+
+import (
+	"time"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/program"
+)
+
+// Site is what the records of one item of a probe stand for.
+type Site struct {
+	Kind program.ItemKind
+	// Instance tells functions' pieces of code apart: the entry and the exits of
+	// one have the same.
+	Instance int
+	Function string
+	Aliases  []string
+	Source   event.Place
+	Inline   *event.Inline
+	// Args are all parameters in source order, those that the records don't hold
+	// with the reason as Missing. ArgOf maps a record's values to them.
+	Args  []event.Value
+	ArgOf []int
+	// Awaits: another record, of kind More, completes this entry.
+	Awaits bool
+	// Exits: the call's end will be reported, so it is kept open until then.
+	Exits bool
+	// Result is the value of an exit whose record holds none; nil for ().
+	Result *event.Value
+	Tail   bool
+}
+
+// Record is one record, decoded.
+type Record struct {
+	Site   *Site
+	Time   uint64 // CLOCK_MONOTONIC, ns
+	Thread event.Thread
+	CFA    uint64
+	Values []event.Value
+}
+
+// Stacks finds the stack mapping that an address of a process lies in.
+type Stacks interface {
+	Stack(pid uint32, addr uint64) (low, high uint64, ok bool)
+}
+
+// maxOpen bounds the calls that are open on one stack; the oldest are evicted.
+const maxOpen = 1 << 16
+
+// assumedStack is how far from an address its stack is taken to reach when the
+// process is gone and can't be asked: the usual limit of a main thread.
+const assumedStack = 8 << 20
+
+// Joiner makes events of records that come in the order of time.
+type Joiner struct {
+	emit    func(event.Event)
+	stacks  Stacks
+	wall    func(monotonic uint64) time.Time
+	threads map[uint32]*thread
+	nextID  uint64
+	evicted uint64
+}
+
+type thread struct {
+	pid    uint32
+	stacks []*stack
+	// waiting is an entry whose further arguments have not come yet.
+	waiting   *open
+	panicking int
+	landed    bool // the last record was a landing
+}
+
+type stack struct {
+	low, high uint64
+	open      []*open // in order of entry, so of falling CFA
+}
+
+type open struct {
+	site  *Site
+	id    uint64
+	start uint64
+	cfa   uint64
+	call  event.Call
+}
+
+// New returns a Joiner that passes events to emit. wall turns a monotonic time
+// into the time of day.
+func New(stacks Stacks, wall func(uint64) time.Time, emit func(event.Event)) *Joiner {
+	return &Joiner{emit: emit, stacks: stacks, wall: wall, threads: map[uint32]*thread{}}
+}
+
+// Add takes the next record.
+func (j *Joiner) Add(r Record) {
+	t := j.threads[r.Thread.TID]
+	if t == nil || t.pid != r.Thread.PID {
+		t = &thread{pid: r.Thread.PID}
+		j.threads[r.Thread.TID] = t
+	}
+	if t.waiting != nil && !(r.Site.Kind == program.More && r.Site.Instance == t.waiting.site.Instance && r.CFA == t.waiting.cfa) {
+		// The record with the other arguments was lost: they stand as they are.
+		j.shown(t)
+	}
+	switch r.Site.Kind {
+	case program.Entry:
+		j.entry(t, r)
+	case program.More:
+		if t.waiting != nil {
+			fill(t.waiting.call.Args, r)
+			j.shown(t)
+		}
+	case program.Exit:
+		j.exit(t, r)
+	case program.Panic:
+		t.panicking++
+	case program.Landing:
+		j.over(t, r, true, true)
+		// One landing may be seen twice, at a function and at another that it calls.
+		if t.panicking > 0 && !t.landed {
+			t.panicking--
+		}
+	}
+	t.landed = r.Site.Kind == program.Landing
+}
+
+func fill(args []event.Value, r Record) {
+	for i, v := range r.Values {
+		if i < len(r.Site.ArgOf) {
+			args[r.Site.ArgOf[i]] = v
+		}
+	}
+}
+
+func (j *Joiner) entry(t *thread, r Record) {
+	inlined := r.Site.Inline != nil
+	// An inlined instance runs in its caller's frame, which is not over.
+	s := j.over(t, r, !inlined, t.panicking > 0)
+	j.nextID++
+	o := &open{site: r.Site, id: j.nextID, start: r.Time, cfa: r.CFA, call: event.Call{
+		ID: j.nextID, Time: j.wall(r.Time), Thread: r.Thread, Function: r.Site.Function,
+		Aliases: r.Site.Aliases, Source: r.Site.Source, Inline: r.Site.Inline,
+		Args: append(make([]event.Value, 0, len(r.Site.Args)), r.Site.Args...),
+	}}
+	fill(o.call.Args, r)
+	if r.Site.Exits {
+		if len(s.open) >= maxOpen {
+			oldest := len(s.open) / 4
+			s.open = append(s.open[:0], s.open[oldest:]...)
+			j.evicted += uint64(oldest)
+		}
+		s.open = append(s.open, o)
+	}
+	t.waiting = o
+	if !r.Site.Awaits {
+		j.shown(t)
+	}
+}
+
+// shown emits the waiting call.
+func (j *Joiner) shown(t *thread) {
+	j.emit(t.waiting.call)
+	t.waiting = nil
+}
+
+func (j *Joiner) exit(t *thread, r Record) {
+	s := j.over(t, r, false, t.panicking > 0)
+	for i := len(s.open) - 1; i >= 0; i-- {
+		o := s.open[i]
+		if o.cfa != r.CFA {
+			break
+		}
+		if o.site.Instance != r.Site.Instance {
+			continue
+		}
+		// What was entered later in this very frame was a tail call whose own end
+		// went unseen; it ends with the frame.
+		for _, later := range s.open[i+1:] {
+			j.end(later, r, false)
+		}
+		s.open = s.open[:i]
+		ret := event.Return{
+			ID: o.id, Time: j.wall(r.Time), Thread: r.Thread, Function: o.site.Function,
+			Duration: time.Duration(r.Time - o.start), Value: r.Site.Result, Tail: r.Site.Tail,
+		}
+		if len(r.Values) == 1 {
+			ret.Value = &r.Values[0]
+		}
+		j.emit(ret)
+		return
+	}
+}
+
+// over ends the calls that r proves to be over, those deeper in r's stack than
+// r's own frame, and with inFrame those of that frame too. It returns the stack.
+func (j *Joiner) over(t *thread, r Record, inFrame, unwound bool) *stack {
+	s := j.stack(t, r)
+	n := len(s.open)
+	for n > 0 && (s.open[n-1].cfa < r.CFA || inFrame && s.open[n-1].cfa == r.CFA) {
+		n--
+		j.end(s.open[n], r, unwound)
+	}
+	s.open = s.open[:n]
+	return s
+}
+
+func (j *Joiner) end(o *open, r Record, unwound bool) {
+	d := time.Duration(r.Time - o.start)
+	if unwound {
+		j.emit(event.Unwind{ID: o.id, Thread: o.call.Thread, Function: o.site.Function, Duration: d})
+	} else {
+		j.emit(event.Ended{ID: o.id, Thread: o.call.Thread, Function: o.site.Function, Duration: d})
+	}
+}
+
+// stack finds the stack that r's frame is on: fibers, segmented stacks and signal
+// stacks have others than their thread, and frames of two can't be compared.
+func (j *Joiner) stack(t *thread, r Record) *stack {
+	for _, s := range t.stacks {
+		if s.low <= r.CFA && r.CFA <= s.high {
+			return s
+		}
+	}
+	low, high, ok := j.stacks.Stack(r.Thread.PID, r.CFA)
+	if !ok {
+		low, high = r.CFA-min(r.CFA, assumedStack), r.CFA+assumedStack
+	}
+	for _, s := range t.stacks {
+		if s.high == high { // it has grown
+			s.low = low
+			return s
+		}
+	}
+	s := &stack{low: low, high: high}
+	t.stacks = append(t.stacks, s)
+	return s
+}
+
+// Gone says that a thread is no more, as of a monotonic time.
+func (j *Joiner) Gone(tid uint32, at uint64) {
+	t := j.threads[tid]
+	if t == nil {
+		return
+	}
+	if t.waiting != nil {
+		j.shown(t)
+	}
+	for _, s := range t.stacks {
+		for i := len(s.open) - 1; i >= 0; i-- {
+			j.end(s.open[i], Record{Time: at}, false)
+		}
+	}
+	delete(j.threads, tid)
+}
+
+// Busy calls f for each thread with open calls.
+func (j *Joiner) Busy(f func(pid, tid uint32)) {
+	for tid, t := range j.threads {
+		for _, s := range t.stacks {
+			if len(s.open) > 0 {
+				f(t.pid, tid)
+				break
+			}
+		}
+	}
+}
+
+// Close emits what was still waiting and returns how many calls are open, and how
+// many open ones had to be forgotten for their number.
+func (j *Joiner) Close() (stillOpen, evicted uint64) {
+	for _, t := range j.threads {
+		if t.waiting != nil {
+			j.shown(t)
+		}
+		for _, s := range t.stacks {
+			stillOpen += uint64(len(s.open))
+		}
+	}
+	return stillOpen, j.evicted
+}

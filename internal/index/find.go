@@ -1,0 +1,151 @@
+package index
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+
+	"ferrotrace/internal/rust/demangle"
+	"ferrotrace/internal/rust/path"
+)
+
+// NoMatchError says that no function matches a pattern, and why that may be.
+type NoMatchError struct {
+	File    string
+	Pattern string
+	Nearest []string
+	Reason  string // what the file is like that explains it, "" if nothing does
+	Advice  string
+}
+
+func (e *NoMatchError) Error() string {
+	s := fmt.Sprintf("no function in %s matches %s", e.File, e.Pattern)
+	if e.Reason != "" {
+		s += ": " + e.Reason
+	}
+	if len(e.Nearest) > 0 {
+		s += "\nnearest: " + strings.Join(e.Nearest, "\n         ")
+	}
+	return s
+}
+
+func (e *NoMatchError) Hint() string  { return e.Advice }
+func (e *NoMatchError) ExitCode() int { return 3 }
+
+// Find returns the functions that a pattern names, in order of name. A pattern of
+// several segments that is the whole path of a function means that one alone.
+func (ix *Index) Find(p path.Pattern) []*Function {
+	var exact, suffix []*Function
+	for _, f := range ix.functions {
+		switch f.match(p) {
+		case path.Exact:
+			exact = append(exact, f)
+		case path.Suffix:
+			suffix = append(suffix, f)
+		}
+	}
+	if !p.Single() && len(exact) > 0 {
+		return exact
+	}
+	if len(suffix) > 0 {
+		// A bare name is the last segment of paths. What is itself without a path, as
+		// the C entry point main, is meant only if nothing else is.
+		var paths []*Function
+		for _, f := range exact {
+			if f.abstract != nil || f.Rust {
+				paths = append(paths, f)
+			}
+		}
+		exact = paths
+	}
+	return merge(exact, suffix)
+}
+
+// merge joins two lists in order of name.
+func merge(a, b []*Function) []*Function {
+	out := make([]*Function, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].Name <= b[0].Name {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}
+
+func (f *Function) match(p path.Pattern) path.MatchKind {
+	best := p.MatchName(f.Name)
+	for _, a := range f.Aliases {
+		best = max(best, p.MatchName(a))
+	}
+	return best
+}
+
+func (ix *Index) names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, f := range ix.functions {
+			if f.Rust && !yield(f.Name) {
+				return
+			}
+		}
+	}
+}
+
+// NoMatch explains why nothing matches a pattern.
+func (ix *Index) NoMatch(pattern string) *NoMatchError {
+	e := &NoMatchError{File: ix.File.Path, Pattern: pattern, Nearest: path.Nearest(pattern, ix.names(), 3)}
+	switch ix.Level() {
+	case NoSymbols:
+		e.Reason = "the file is stripped: it names no functions"
+		e.Advice = "build without strip = true (or \"symbols\") in Cargo.toml's [profile.release], with debug = true"
+	case SymbolsOnly:
+		e.Reason = "the file has no debug info, so what was inlined has no name in it"
+		e.Advice = "add debug = true under [profile.release] in Cargo.toml and build again"
+	default:
+		e.Advice = "ferrotrace list " + ix.File.Path + " shows the functions that are there; " +
+			"a generic function is there only if something calls it, and an unused one not at all"
+	}
+	return e
+}
+
+// PanicSites are the entries of the functions that begin a panic, and of those that
+// are called where one has been caught: by these a call that ended in a panic is told
+// from one that ended in another way. Both lists are empty in a stripped file.
+func (ix *Index) PanicSites() (begin, land []uint64) {
+	for _, s := range ix.symbols {
+		if !strings.Contains(s.Name, "rust_panic") && !strings.Contains(s.Name, "cleanup") {
+			continue
+		}
+		name, ok := demangle.Demangle(s.Name)
+		if !ok {
+			name = s.Name
+		}
+		switch name {
+		case "rust_panic", "__rustc::rust_panic", "std::panicking::rust_panic":
+			begin = append(begin, s.Addr)
+		case "__rust_panic_cleanup", "__rustc::__rust_panic_cleanup", "std::panicking::catch_unwind::cleanup", "std::panicking::try::cleanup":
+			land = append(land, s.Addr)
+		}
+	}
+	return begin, land
+}
+
+// UnsupportedError says that a pattern is of a kind that nothing can be found by.
+type UnsupportedError struct{ message, advice string }
+
+func (e *UnsupportedError) Error() string { return e.message }
+func (e *UnsupportedError) Hint() string  { return e.advice }
+func (e *UnsupportedError) ExitCode() int { return 2 }
+
+// Supported refuses the patterns that are not paths.
+func Supported(p path.Pattern) error {
+	switch p.Kind {
+	case path.KindLine:
+		return &UnsupportedError{"probes on lines are not in this version: " + p.Text, "name the function that the line is in"}
+	case path.KindSignature:
+		return &UnsupportedError{"patterns with a signature are not in this version: " + p.Text,
+			"write the path alone: calls are shown, without arguments where there is no debug info"}
+	}
+	return nil
+}

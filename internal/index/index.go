@@ -1,0 +1,311 @@
+// Package index answers what there is to probe in one file: from a name to its
+// functions, from a function to its instances (out of line and inlined), and from an
+// instance to its sites, with the places of its arguments and its result at each.
+package index
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+
+	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/objfile"
+	"ferrotrace/internal/rust/demangle"
+	"ferrotrace/internal/rust/path"
+	"ferrotrace/internal/rust/types"
+	"ferrotrace/internal/x86"
+)
+
+// Index is the functions of one file. Its methods may be called concurrently.
+type Index struct {
+	File *objfile.File
+	// Problem is what could not be read of the debug info, nil if all could.
+	Problem error
+
+	debug     *dwarf.Data // nil without debug info
+	debugFile *objfile.File
+	types     *types.Reader
+	byOffset  map[dwarf.Offset]*subprogram
+	symbols   []objfile.Symbol // functions in order of address
+	functions []*Function
+
+	of map[*subprogram]*Function
+
+	typedUnits sync.Map // *dwarf.Unit → bool
+
+	partsOnce sync.Once
+	parts     map[string][]x86.Range // split parts by the symbol of the function
+
+	mu    sync.Mutex
+	outer map[*subprogram]*Instance
+	flows map[*Instance]*flow
+	refs  map[uint64][]x86.Ref
+}
+
+// Function is one function of the source: one monomorphisation of it, if it is
+// generic.
+type Function struct {
+	// Name is its path, canonical: what is printed, and accepted as a pattern.
+	Name string
+	// Rust says that it is one: its name is mangled or its unit is Rust's.
+	Rust bool
+	// File and Line are where it is declared; "" and 0 without debug info.
+	File string
+	Line int
+	// Aliases are the names of other functions that were merged into it.
+	Aliases []string
+
+	ix       *Index
+	linkage  string
+	abstract *subprogram // the entry that states its parameters; nil for a bare symbol
+	concrete []*subprogram
+	inlines  []inlineRef
+	symbol   objfile.Symbol // of a function without debug info
+}
+
+type inlineRef struct {
+	in *subprogram
+	n  int // index in in.inlines
+}
+
+// Debug info levels, for messages.
+const (
+	NoSymbols   = "stripped"
+	SymbolsOnly = "no debug info"
+	Debug       = "debug info"
+)
+
+// Open reads the functions of a file. debugFile is the file with its debug info, ""
+// for the file itself.
+func Open(file, debugFile string) (*Index, error) {
+	f, err := objfile.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	ix := &Index{File: f, debugFile: f, byOffset: map[dwarf.Offset]*subprogram{},
+		of: map[*subprogram]*Function{}, outer: map[*subprogram]*Instance{}, flows: map[*Instance]*flow{}, refs: map[uint64][]x86.Ref{}}
+	if debugFile != "" {
+		if err := ix.openDebugFile(debugFile); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	if err := ix.read(); err != nil {
+		ix.Close()
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return ix, nil
+}
+
+// MismatchError says that a debug file belongs to another build.
+type MismatchError struct{ File, DebugFile string }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("%s is not the debug info of %s: the build ids differ", e.DebugFile, e.File)
+}
+
+// ExitCode is that of a usage error.
+func (e *MismatchError) ExitCode() int { return 2 }
+
+func (ix *Index) openDebugFile(name string) error {
+	d, err := objfile.Open(name)
+	if err != nil {
+		return err
+	}
+	a, b := ix.File.BuildID(), d.BuildID()
+	if len(a) == 0 || !slices.Equal(a, b) {
+		d.Close()
+		return &MismatchError{ix.File.Path, name}
+	}
+	ix.debugFile = d
+	return nil
+}
+
+// Close releases the file. Nothing that came from the index is valid afterwards.
+func (ix *Index) Close() error {
+	err := ix.File.Close()
+	if ix.debugFile != ix.File {
+		err = errors.Join(err, ix.debugFile.Close())
+	}
+	return err
+}
+
+// Level says what the file tells about itself: NoSymbols, SymbolsOnly or Debug.
+func (ix *Index) Level() string {
+	switch {
+	case ix.debug != nil && len(ix.debug.Units()) > 0:
+		return Debug
+	case len(ix.symbols) > 0:
+		return SymbolsOnly
+	}
+	return NoSymbols
+}
+
+func (ix *Index) read() error {
+	symbols, err := ix.debugFile.Symbols()
+	if err != nil {
+		return fmt.Errorf("reading symbols: %w", err)
+	}
+	for _, s := range symbols {
+		if s.Func {
+			ix.symbols = append(ix.symbols, s)
+		}
+	}
+	sections, err := ix.debugFile.DWARF()
+	if err != nil {
+		return fmt.Errorf("reading debug info: %w", err)
+	}
+	d, err := dwarf.New(sections)
+	if err != nil {
+		// The symbols are still good.
+		ix.Problem = fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err)
+		d, err = dwarf.New(dwarf.Sections{EhFrame: sections.EhFrame, EhFrameAddr: sections.EhFrameAddr, Mem: sections.Mem})
+		if err != nil {
+			return err
+		}
+	}
+	ix.debug = d
+	ix.types = types.NewReader(d)
+	subs, err := scan(d, ix.File.Executable)
+	if err != nil {
+		ix.Problem = fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err)
+	}
+	ix.group(subs)
+	return nil
+}
+
+// group makes functions of subprograms and symbols. Units repeat the abstract entries
+// of functions that were inlined across them: those of one symbol are one function.
+func (ix *Index) group(subs []*subprogram) {
+	for _, s := range subs {
+		ix.byOffset[s.off] = s
+	}
+	byKey := map[string]*Function{}
+	at := map[uint64]*Function{} // by the address of out-of-line code
+	of := ix.of
+	function := func(s *subprogram) *Function {
+		if f := of[s]; f != nil {
+			return f
+		}
+		d := ix.describe(s)
+		key := d.linkage
+		var text string
+		if key == "" {
+			text = d.pathText()
+			key = fmt.Sprintf("%s\x00%d", text, declLine(d.decl))
+		}
+		f := byKey[key]
+		if f == nil {
+			if text == "" {
+				text = d.pathText()
+			}
+			f = ix.newFunction(text)
+			f.linkage, f.abstract = d.linkage, s
+			f.File, f.Line = source(d.decl)
+			f.Rust = f.Rust || s.unit.Lang() == dwarf.LangRust
+			byKey[key] = f
+		}
+		of[s] = f
+		return f
+	}
+	for _, s := range subs {
+		if s.low == 0 {
+			continue
+		}
+		f := function(s)
+		f.concrete = append(f.concrete, s)
+		if at[s.low] == nil {
+			at[s.low] = f
+		}
+		for n, in := range s.inlines {
+			if o := ix.byOffset[in.origin]; o != nil {
+				g := function(o)
+				g.inlines = append(g.inlines, inlineRef{s, n})
+			}
+		}
+	}
+	bySymbol := map[string]*Function{}
+	for i, s := range ix.symbols {
+		if f := at[s.Addr]; f != nil {
+			if s.Name != f.linkage {
+				f.alias(s.Name)
+			}
+			continue
+		}
+		if base, part := partOf(s.Name); part && (byKey[base] != nil || bySymbol[base] != nil) {
+			continue
+		}
+		if i > 0 && ix.symbols[i-1].Addr == s.Addr {
+			if f := bySymbol[ix.symbols[i-1].Name]; f != nil {
+				f.alias(s.Name)
+				bySymbol[s.Name] = f
+				continue
+			}
+		}
+		text, rust := demangle.Demangle(s.Name)
+		if !rust {
+			text = s.Name
+		}
+		f := ix.newFunction(text)
+		f.linkage, f.symbol, f.Rust = s.Name, s, rust
+		bySymbol[s.Name] = f
+		ix.functions = append(ix.functions, f)
+	}
+	for _, s := range subs {
+		if f := of[s]; f != nil && f.abstract == s {
+			ix.functions = append(ix.functions, f)
+		}
+	}
+	sort.SliceStable(ix.functions, func(i, j int) bool { return ix.functions[i].Name < ix.functions[j].Name })
+}
+
+func declLine(s *subprogram) uint64 {
+	if s == nil {
+		return 0
+	}
+	return s.declLine
+}
+
+func (ix *Index) newFunction(text string) *Function {
+	return &Function{ix: ix, Name: canonical(text)}
+}
+
+// canonical writes a path in the one way in which paths are printed. What is no Rust
+// path, such as the name of a C++ function, stays as it is.
+func canonical(text string) string {
+	if p, err := path.Parse(text); err == nil {
+		return p.String()
+	}
+	return text
+}
+
+func (f *Function) alias(symbol string) {
+	name, ok := demangle.Demangle(symbol)
+	if !ok {
+		name = symbol
+	}
+	name = canonical(name)
+	if name != f.Name && !slices.Contains(f.Aliases, name) {
+		f.Aliases = append(f.Aliases, name)
+	}
+}
+
+// partOf takes the suffix off a symbol that names a part of a function which was
+// split from the rest (LLVM's and GCC's .cold, BOLT's .warm and .cold.N).
+func partOf(symbol string) (base string, part bool) {
+	for _, mark := range []string{".cold", ".warm"} {
+		if i := strings.Index(symbol, mark); i > 0 {
+			rest := symbol[i+len(mark):]
+			if rest == "" || rest[0] == '.' {
+				return symbol[:i], true
+			}
+		}
+	}
+	return symbol, false
+}
+
+// Functions are all functions with code, in order of name.
+func (ix *Index) Functions() []*Function { return ix.functions }

@@ -1,0 +1,256 @@
+package index
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/rust/demangle"
+	"ferrotrace/internal/x86"
+)
+
+// Instance is one piece of code that runs a function: the function out of line, or
+// where it was inlined.
+type Instance struct {
+	Fn      *Function
+	Inlined bool
+	// Ranges are all parts of its code. That of an out-of-line function with the
+	// entry comes first.
+	Ranges []x86.Range
+	// Symbol is the out-of-line function's mangled name.
+	Symbol string
+	// Outer is the out-of-line instance whose code an inlined instance is part of; an
+	// out-of-line instance is its own.
+	Outer *Instance
+	// Caller is the function that an inlined instance was written into, and File and
+	// Line are those of the call.
+	Caller string
+	File   string
+	Line   int
+
+	entry  dwarf.Offset // its entry in the debug info, 0 for a bare symbol
+	origin dwarf.Offset // of an inlined instance: the abstract entry
+	sub    *subprogram
+}
+
+// Low is the first instruction of an out-of-line function, or the lowest address of
+// an inlined instance, which is not always where it is entered.
+func (in *Instance) Low() uint64 { return in.Ranges[0].Low }
+
+// Instances lists the function's instances: out of line first, then by address.
+func (f *Function) Instances() ([]*Instance, error) {
+	var all []*Instance
+	if f.abstract == nil {
+		in, err := f.ix.bare(f)
+		if err != nil {
+			return nil, err
+		}
+		return []*Instance{in}, nil
+	}
+	for _, s := range f.concrete {
+		in, err := f.ix.outOfLine(f, s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, in)
+	}
+	for _, ref := range f.inlines {
+		in, err := f.ix.inlined(f, ref)
+		if err != nil {
+			return nil, err
+		}
+		if in != nil {
+			all = append(all, in)
+		}
+	}
+	sort.SliceStable(all, func(i, j int) bool {
+		if all[i].Inlined != all[j].Inlined {
+			return !all[i].Inlined
+		}
+		return all[i].Low() < all[j].Low()
+	})
+	return all, nil
+}
+
+// Counts are the numbers of instances with code.
+func (f *Function) Counts() (outOfLine, inlined int) {
+	if f.abstract == nil {
+		return 1, 0
+	}
+	return len(f.concrete), len(f.inlines)
+}
+
+// bare is the instance of a function of which only the symbol is known.
+func (ix *Index) bare(f *Function) (*Instance, error) {
+	low, high := f.symbol.Addr, f.symbol.Addr+f.symbol.Size
+	if f.symbol.Size == 0 {
+		// Assembly often states no size: up to the next symbol then.
+		i := sort.Search(len(ix.symbols), func(i int) bool { return ix.symbols[i].Addr > low })
+		if i == len(ix.symbols) {
+			return nil, fmt.Errorf("%s: its end is not known", f.Name)
+		}
+		high = ix.symbols[i].Addr
+	}
+	in := &Instance{Fn: f, Symbol: f.symbol.Name, Ranges: append([]x86.Range{{Low: low, High: high}}, ix.splitParts(f.symbol.Name)...)}
+	in.Outer = in
+	return in, nil
+}
+
+// splitParts are the parts of a function that were split from it under names of their
+// own.
+func (ix *Index) splitParts(symbol string) []x86.Range {
+	if symbol == "" {
+		return nil
+	}
+	ix.partsOnce.Do(func() {
+		ix.parts = map[string][]x86.Range{}
+		for _, s := range ix.symbols {
+			if base, part := partOf(s.Name); part && s.Size > 0 {
+				ix.parts[base] = append(ix.parts[base], x86.Range{Low: s.Addr, High: s.Addr + s.Size})
+			}
+		}
+	})
+	return ix.parts[symbol]
+}
+
+func (ix *Index) outOfLine(f *Function, s *subprogram) (*Instance, error) {
+	ix.mu.Lock()
+	in := ix.outer[s]
+	ix.mu.Unlock()
+	if in != nil {
+		return in, nil
+	}
+	ranges, err := ix.ranges(s.off)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	in = &Instance{Fn: f, entry: s.off, sub: s, Symbol: f.linkage}
+	if in.Symbol == "" {
+		in.Symbol = ix.symbolAt(ranges[0].Low)
+	}
+	for _, r := range ix.splitParts(in.Symbol) {
+		if !slices.ContainsFunc(ranges, func(o x86.Range) bool { return o.Contains(r.Low) }) {
+			ranges = append(ranges, r)
+		}
+	}
+	// A function that is split has the entry in the range that its symbol is at.
+	for i, r := range ranges {
+		if ix.symbolIs(r.Low, in.Symbol) {
+			ranges[0], ranges[i] = ranges[i], ranges[0]
+			break
+		}
+	}
+	in.Ranges, in.Outer = ranges, in
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if other := ix.outer[s]; other != nil {
+		return other, nil
+	}
+	ix.outer[s] = in
+	return in, nil
+}
+
+// inlined returns nil for an instance of which no code is left.
+func (ix *Index) inlined(f *Function, ref inlineRef) (*Instance, error) {
+	i := ref.in.inlines[ref.n]
+	e, err := ix.debug.Entry(i.off)
+	if err != nil {
+		return nil, fmt.Errorf("%s, inlined: %w", f.Name, err)
+	}
+	ranges, err := ix.ranges(i.off)
+	if err != nil {
+		return nil, fmt.Errorf("%s, inlined: %w", f.Name, err)
+	}
+	if len(ranges) == 0 {
+		return nil, nil
+	}
+	outerFn := ix.functionOf(ref.in)
+	outer, err := ix.outOfLine(outerFn, ref.in)
+	if err != nil {
+		return nil, err
+	}
+	in := &Instance{Fn: f, Inlined: true, Ranges: ranges, Outer: outer, entry: i.off, origin: i.origin, sub: ref.in, Caller: outerFn.Name}
+	if i.parent >= 0 {
+		if caller := ix.byOffset[ref.in.inlines[i.parent].origin]; caller != nil {
+			in.Caller = ix.functionOf(caller).Name
+		}
+	}
+	if n, ok := e.Uint(dwarf.AttrCallFile); ok {
+		in.File = fileName(ref.in.unit, n)
+	}
+	if n, ok := e.Uint(dwarf.AttrCallLine); ok {
+		in.Line = int(n)
+	}
+	return in, nil
+}
+
+// ranges are the live ranges of an entry.
+func (ix *Index) ranges(off dwarf.Offset) ([]x86.Range, error) {
+	e, err := ix.debug.Entry(off)
+	if err != nil {
+		return nil, err
+	}
+	all, err := e.Ranges()
+	if err != nil {
+		return nil, err
+	}
+	var live []x86.Range
+	for _, r := range all {
+		if r.Low < r.High && ix.File.Executable(r.Low) {
+			live = append(live, x86.Range{Low: r.Low, High: r.High})
+		}
+	}
+	return live, nil
+}
+
+func (ix *Index) functionOf(s *subprogram) *Function {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	return ix.of[s]
+}
+
+// symbolAt is the name of a symbol at an address, "" if there is none.
+func (ix *Index) symbolAt(addr uint64) string {
+	i := sort.Search(len(ix.symbols), func(i int) bool { return ix.symbols[i].Addr >= addr })
+	if i < len(ix.symbols) && ix.symbols[i].Addr == addr {
+		return ix.symbols[i].Name
+	}
+	return ""
+}
+
+func (ix *Index) symbolIs(addr uint64, name string) bool {
+	i := sort.Search(len(ix.symbols), func(i int) bool { return ix.symbols[i].Addr >= addr })
+	for ; i < len(ix.symbols) && ix.symbols[i].Addr == addr; i++ {
+		if ix.symbols[i].Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// NameAt is the path of the function whose code begins at addr, "" if none does.
+func (ix *Index) NameAt(addr uint64) string {
+	symbol := ix.symbolAt(addr)
+	if symbol == "" {
+		return ""
+	}
+	text, ok := demangle.Demangle(symbol)
+	if !ok {
+		return symbol
+	}
+	return canonical(text)
+}
+
+// decoded is the control flow of an out-of-line function's code.
+func (ix *Index) decoded(outer *Instance) (*flow, error) {
+	ix.mu.Lock()
+	fl := ix.flows[outer]
+	if fl == nil {
+		fl = &flow{}
+		ix.flows[outer] = fl
+	}
+	ix.mu.Unlock()
+	fl.once.Do(func() { fl.decode(ix, outer) })
+	return fl, fl.err
+}

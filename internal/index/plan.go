@@ -1,0 +1,296 @@
+package index
+
+import (
+	"fmt"
+
+	"ferrotrace/internal/location"
+	"ferrotrace/internal/rust/types"
+	"ferrotrace/internal/x86"
+)
+
+// Plan is where to probe an instance, and what is to be had there.
+type Plan struct {
+	Params []Param
+	// Entries are the sites at which the instance is entered: one for a function out
+	// of line. More is a later site at which arguments are in place that are not at the
+	// entry, nil if there is no need of one.
+	Entries []Site
+	More    *Site
+	// Exact says that each entry is one call of the source.
+	Exact bool
+	// Inexact says why it is not.
+	Inexact string
+	// Exits are empty for inlined instances. NoExits says why a function's can't be
+	// found.
+	Exits   []Exit
+	NoExits string
+	// Result is nil for () and where there is none.
+	Result *Result
+}
+
+// Site is an address at which an instance is entered.
+type Site struct {
+	Addr uint64
+	Inst x86.Inst
+	CFA  location.Expr // nil if it is not known there
+	// Places are those of Params, in order. At a later site those that were to be had
+	// at the entry are left out: their place has one Missing piece, Earlier.
+	Places []location.Place
+}
+
+// Exit is an instruction that leaves a function.
+type Exit struct {
+	x86.Exit
+	Inst x86.Inst
+	// To is the function that a tail call goes to, "" if it is not known.
+	To string
+}
+
+// Result is a function's result.
+type Result struct {
+	Type *types.Type
+	// Place is that at each ret; Missing says why it can't be known.
+	Place   location.Place
+	Missing string
+}
+
+// Earlier is why a place is missing at a later site.
+const Earlier = "earlier"
+
+// maxSearch bounds how many steps of the straight path are tried as sites.
+const maxSearch = 96
+
+// Plan works out where to probe the instance.
+func (in *Instance) Plan() (*Plan, error) {
+	ix := in.Fn.ix
+	params, err := ix.params(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", in.Fn.Name, err)
+	}
+	fl, err := ix.decoded(in.Outer)
+	if err != nil {
+		return nil, err
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	p := &Plan{Params: params}
+	if in.Inlined {
+		in.planInlined(ix, fl, p)
+		return p, nil
+	}
+	in.planEntry(ix, fl, p)
+	in.planExits(ix, fl, p)
+	return p, nil
+}
+
+func (in *Instance) planEntry(ix *Index, fl *flow, p *Plan) {
+	low := in.Low()
+	p.Exact = true
+	if len(fl.steps) == 0 {
+		p.Exact, p.Inexact = false, "the code jumps back to the function's first instruction"
+	}
+	steps := max(1, min(len(fl.steps), maxSearch))
+	// at[i] is the first step at which parameter i is in place, -1 if there is none.
+	at := make([]int, len(p.Params))
+	for i := range p.Params {
+		at[i] = -1
+		for k := range steps {
+			if place, ok := ix.onStraightPath(fl, &p.Params[i], low, k); ok {
+				if _, gone := place.Gone(); !gone {
+					at[i] = k
+					break
+				}
+			}
+		}
+	}
+	first := 0
+	for k := range steps {
+		if in.allInPlace(ix, fl, p, at, k) {
+			first = in.cheaper(ix, fl, p, at, k, steps)
+			p.Entries = []Site{in.site(ix, fl, p, first, func(int) bool { return true })}
+			return
+		}
+	}
+	p.Entries = []Site{in.site(ix, fl, p, first, func(i int) bool { return at[i] == 0 })}
+	later := 0
+	for _, k := range at {
+		later = max(later, k)
+	}
+	more := in.site(ix, fl, p, later, func(i int) bool { return at[i] != 0 })
+	p.More = &more
+}
+
+// allInPlace says whether at step k everything is to be had that is anywhere.
+func (in *Instance) allInPlace(ix *Index, fl *flow, p *Plan, at []int, k int) bool {
+	if k < len(fl.steps) && !x86.CanProbe(fl.steps[k].Inst) {
+		return false
+	}
+	for i := range p.Params {
+		if at[i] < 0 {
+			continue
+		}
+		if at[i] > k {
+			return false
+		}
+		if _, ok := ix.onStraightPath(fl, &p.Params[i], in.Low(), k); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// cheaper looks, a few steps on, for an instruction that the kernel emulates: a probe
+// on one costs a fifteenth of one that it must single-step. Nothing may happen on the
+// way that a caller's memory could show.
+func (in *Instance) cheaper(ix *Index, fl *flow, p *Plan, at []int, k, steps int) int {
+	for i := k; i < min(k+16, steps) && i < len(fl.steps); i++ {
+		s := &fl.steps[i]
+		if x86.Emulated(s.Inst) && in.allInPlace(ix, fl, p, at, i) {
+			return i
+		}
+		if s.MemWrite && !s.Stores {
+			break
+		}
+	}
+	return k
+}
+
+// site makes a site of step k; wanted says of which parameters the places are.
+func (in *Instance) site(ix *Index, fl *flow, p *Plan, k int, wanted func(int) bool) Site {
+	s := Site{Addr: in.Low(), CFA: atEntry, Places: make([]location.Place, len(p.Params))}
+	if len(fl.steps) > 0 {
+		s.Addr, s.Inst, s.CFA = fl.steps[k].Addr, fl.steps[k].Inst, fl.cfaAt(k)
+	} else if i, ok := fl.code.Index(s.Addr); ok {
+		s.Inst = fl.code.Insts[i]
+	}
+	for i := range p.Params {
+		size := int(p.Params[i].Type.Size)
+		if !wanted(i) {
+			s.Places[i] = location.MissingPlace(size, Earlier)
+			continue
+		}
+		place, ok := ix.onStraightPath(fl, &p.Params[i], in.Low(), k)
+		if !ok {
+			why, gone := place.Gone()
+			if !gone || why == "" {
+				why = location.OptimizedOut
+			}
+			place = location.MissingPlace(size, why)
+		}
+		s.Places[i] = place
+	}
+	return s
+}
+
+func (in *Instance) planInlined(ix *Index, fl *flow, p *Plan) {
+	entered := fl.code.Entries(in.Ranges, fl.edges)
+	for i := range entered.Entries {
+		e := &entered.Entries[i]
+		addr := e.Addr
+		if e.Looped && e.First != e.Addr {
+			// The padding before a loop is run through once, its head each time round.
+			addr, e.Addr, e.Looped = e.First, e.First, false
+		}
+		s := Site{Addr: addr}
+		if i, ok := fl.code.Index(addr); ok {
+			s.Inst = fl.code.Insts[i]
+		}
+		if cfa, err := ix.cfa(addr); err == nil {
+			s.CFA = cfa
+		}
+		for i := range p.Params {
+			s.Places = append(s.Places, ix.inInlined(fl, &p.Params[i], addr))
+		}
+		p.Entries = append(p.Entries, s)
+	}
+	p.Exact, p.Inexact = in.exact(fl, entered)
+}
+
+// exact says whether each entry of an inlined instance is one call, and if not, why.
+func (in *Instance) exact(fl *flow, entered x86.EntrySet) (bool, string) {
+	switch {
+	case !entered.Exact:
+		return false, entered.Reason
+	case len(entered.Entries) == 0:
+		return false, "no path of the code enters it"
+	case len(entered.Entries) > 1:
+		return false, fmt.Sprintf("its code is entered at %d places", len(entered.Entries))
+	case entered.Entries[0].Looped:
+		return false, "a loop in it goes back to where it is entered"
+	case fl.vectorised(in.Ranges):
+		return false, "its code is vectorised: one pass may be several calls"
+	case in.repeated(entered.Entries[0].Addr):
+		return false, "its code stands there more than once: the compiler has unrolled or duplicated it"
+	}
+	return true, ""
+}
+
+// repeated says whether the line table has the line at which the instance is entered
+// again further on in it, with other lines in between.
+func (in *Instance) repeated(entry uint64) bool {
+	lines, err := in.sub.unit.Lines()
+	if err != nil {
+		return true
+	}
+	type at struct {
+		file      uint64
+		line, col int
+	}
+	var first at
+	runs, inRun := 0, false
+	for _, r := range in.Ranges {
+		inRun = false
+		for _, row := range lines.Range(r.Low, r.High) {
+			if !row.IsStmt || row.Line == 0 {
+				continue
+			}
+			here := at{uint64(row.File), int(row.Line), int(row.Col)}
+			if row.Addr == entry || first == (at{}) && row.Addr > entry {
+				first = here
+			}
+			if here != first {
+				inRun = false
+				continue
+			}
+			if !inRun {
+				runs++
+			}
+			inRun = true
+		}
+	}
+	return runs > 1
+}
+
+// vectorised says whether the code computes with several values at once.
+func (fl *flow) vectorised(ranges []x86.Range) bool {
+	for _, r := range ranges {
+		i, _ := fl.code.Index(r.Low)
+		for ; i < len(fl.code.Insts) && fl.code.Insts[i].Addr < r.High; i++ {
+			if x86.Packed(fl.code.Insts[i]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (in *Instance) planExits(ix *Index, fl *flow, p *Plan) {
+	exits, err := fl.code.Exits()
+	if err != nil {
+		p.NoExits = err.Error()
+		return
+	}
+	for _, e := range exits {
+		x := Exit{Exit: e}
+		if i, ok := fl.code.Index(e.Addr); ok {
+			x.Inst = fl.code.Insts[i]
+		}
+		if e.Kind == x86.ExitTail && e.Target != 0 {
+			x.To = ix.NameAt(e.Target)
+		}
+		p.Exits = append(p.Exits, x)
+	}
+	if in.entry != 0 {
+		p.Result = in.result(ix, fl, p)
+	}
+}

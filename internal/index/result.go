@@ -1,0 +1,231 @@
+package index
+
+import (
+	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/location"
+	"ferrotrace/internal/rust/abi"
+	"ferrotrace/internal/rust/types"
+	"ferrotrace/internal/x86"
+)
+
+// changedSignature is why neither a result nor an inferred place can be believed.
+const changedSignature = "unsupported: the compiler has changed the function's signature"
+
+// ccNocall marks a function whose calling convention is its own (DWARF 5 §3.3.1.1).
+const ccNocall = 3
+
+// result plans how the result of an out-of-line function is read. DWARF does not say
+// where it is: the ABI does, but only of a result that is still returned.
+func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
+	t, changed := ix.resultType(in)
+	if t == nil || t.Kind == types.Unit || t.Kind == types.Never {
+		return nil
+	}
+	r := &Result{Type: t}
+	if t == unknownType {
+		r.Missing = "unsupported: its type can't be read"
+		return r
+	}
+	place := abi.Result(t)
+	switch {
+	case place.Kind == abi.Nowhere:
+		return r
+	case changed || in.unlikeABI(ix, fl, p, t):
+		r.Missing = changedSignature
+	case place.Kind == abi.Unclear:
+		r.Missing = "unsupported: " + place.Why
+	case place.Doubt != "":
+		r.Missing = "unsupported: it is " + place.Doubt
+	case !in.returned(ix, fl, p, place):
+		r.Missing = "unsupported: result may have been removed"
+	default:
+		r.Place = place.Location
+	}
+	return r
+}
+
+// resultType is the type of a function's result, nil for none, and whether the debug
+// info says that its calling convention is not the usual one.
+func (ix *Index) resultType(in *Instance) (t *types.Type, changed bool) {
+	off := in.entry
+	for range maxRefs {
+		e, err := ix.debug.Entry(off)
+		if err != nil {
+			return unknownType, changed
+		}
+		if cc, ok := e.Uint(dwarf.AttrCallingConvention); ok && cc == ccNocall {
+			changed = true
+		}
+		if e.Flag(dwarf.AttrNoreturn) {
+			return nil, changed
+		}
+		if _, ok := e.Val(dwarf.AttrType); ok && t == nil {
+			t = ix.typeOf(e)
+		}
+		next, ok := e.Ref(dwarf.AttrAbstractOrigin)
+		if !ok {
+			next, ok = e.Ref(dwarf.AttrSpecification)
+		}
+		if !ok {
+			break
+		}
+		off = next
+	}
+	return t, changed
+}
+
+// unlikeABI says whether a parameter stands in another register than the ABI has it
+// in: then the signature is no longer the source's.
+func (in *Instance) unlikeABI(ix *Index, fl *flow, p *Plan, result *types.Type) bool {
+	ts := make([]*types.Type, len(p.Params))
+	for i := range p.Params {
+		ts[i] = p.Params[i].Type
+	}
+	for i, want := range abi.Params(ts, result) {
+		if want.Kind == abi.Unclear || want.Doubt != "" {
+			continue
+		}
+		got, _ := ix.locate(&p.Params[i], in.Low(), in.Low())
+		if want.Kind == abi.Indirect {
+			if a, b := pointerReg(got), pointerReg(want.Location); a != b && a >= 0 && b >= 0 {
+				return true
+			}
+			continue
+		}
+		for _, g := range got.Pieces {
+			if g.Kind != location.Register {
+				continue
+			}
+			for _, w := range want.Location.Pieces {
+				if w.Offset == g.Offset && w.Kind == location.Register && w.Reg != g.Reg {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// pointerReg is the register that holds the address of a value in memory, -1 if no
+// register alone does.
+func pointerReg(p location.Place) int {
+	if len(p.Pieces) != 1 || p.Pieces[0].Kind != location.Memory {
+		return -1
+	}
+	if e := p.Pieces[0].Expr; len(e) == 1 && e[0].Kind == location.OpRegister && e[0].Arg == 0 &&
+		e[0].Reg != location.RSP && e[0].Reg != location.RBP {
+		return int(e[0].Reg)
+	}
+	return -1
+}
+
+// returned looks for evidence that a result is still returned: where no caller uses
+// it, the optimiser drops it, and the register holds whatever was there.
+func (in *Instance) returned(ix *Index, fl *flow, p *Plan, place abi.Place) bool {
+	var need []x86.Reg
+	for _, r := range registers(place.Location) {
+		need = append(need, hardware(r))
+	}
+	if len(need) == 0 {
+		return false
+	}
+	// Parts of a result are dropped one by one: each needs its own evidence.
+	for _, reg := range need {
+		if !in.writes(fl, p, reg) && !ix.addressTaken(in.Low()) && !ix.callersRead(in.Low(), reg) {
+			return false
+		}
+	}
+	return true
+}
+
+func (in *Instance) writes(fl *flow, p *Plan, reg x86.Reg) bool {
+	for _, e := range p.Exits {
+		if e.Kind == x86.ExitRet && fl.code.ResultWritten(e.Exit, reg) == x86.Yes {
+			return true
+		}
+	}
+	return false
+}
+
+// addressTaken says whether a function can be called other than by its direct callers.
+// Then the compiler has not changed its signature.
+func (ix *Index) addressTaken(addr uint64) bool {
+	if ix.File.AddressTaken(addr) {
+		return true
+	}
+	for _, r := range ix.refsTo(addr) {
+		if r.Kind == x86.RefLea && ix.isInstruction(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// callersRead says whether a direct caller uses reg after its call.
+func (ix *Index) callersRead(addr uint64, reg x86.Reg) bool {
+	for _, r := range ix.refsTo(addr) {
+		if r.Kind != x86.RefCall || !ix.isInstruction(r) {
+			continue
+		}
+		in, err := x86.Decode(ix.File.Bytes(r.Addr), r.Addr)
+		if err == nil && x86.CallerReads(ix.File.Bytes, in.End(), reg, maxReads) == x86.Yes {
+			return true
+		}
+	}
+	return false
+}
+
+// maxReads bounds the instructions after a call that are looked at.
+const maxReads = 64
+
+// refsTo finds what refers to an address in the file's code. All addresses that are
+// asked for in one run are few: each is searched for when it is.
+func (ix *Index) refsTo(addr uint64) []x86.Ref {
+	ix.mu.Lock()
+	refs, ok := ix.refs[addr]
+	ix.mu.Unlock()
+	if ok {
+		return refs
+	}
+	for _, s := range ix.File.Segments() {
+		if s.Exec {
+			code := ix.File.Bytes(s.Addr)
+			refs = append(refs, x86.FindRefs(code, s.Addr, map[uint64]struct{}{addr: {}})...)
+		}
+	}
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	ix.refs[addr] = refs
+	return refs
+}
+
+// isInstruction says whether a reference stands where its function, decoded from the
+// start, has an instruction: bytes may look like one and be none.
+func (ix *Index) isInstruction(r x86.Ref) bool {
+	low, high, ok := ix.extent(r.Addr)
+	if !ok {
+		return false
+	}
+	for addr := low; addr < high; {
+		in, err := x86.Decode(ix.File.Bytes(addr), addr)
+		if err != nil {
+			return false
+		}
+		if in.End() > r.Addr {
+			return in.Kind == x86.Call && in.Target == r.Target || in.Mem.RIPRel && in.Mem.Target == r.Target
+		}
+		addr = in.End()
+	}
+	return false
+}
+
+// extent is the range of the function that an address is in, by its frame
+// description, which every function that can be unwound has.
+func (ix *Index) extent(addr uint64) (low, high uint64, ok bool) {
+	frames, err := ix.debug.Frames()
+	if err != nil {
+		return 0, 0, false
+	}
+	r, ok := frames.Range(addr)
+	return r.Low, r.High, ok
+}

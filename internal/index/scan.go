@@ -1,0 +1,147 @@
+package index
+
+import (
+	"runtime"
+	"sync"
+
+	"ferrotrace/internal/dwarf"
+)
+
+// scope is a namespace, or a type that functions are declared in.
+type scope struct {
+	parent *scope
+	name   string
+}
+
+// subprogram is one DW_TAG_subprogram: a definition with code, an abstract one that
+// is only inlined, or a declaration that a definition refers to.
+type subprogram struct {
+	unit     *dwarf.Unit
+	off      dwarf.Offset
+	ref      dwarf.Offset // abstract origin or specification, 0 for none
+	origin   bool         // ref is an abstract origin: the parameters stand there
+	scope    *scope
+	name     string
+	linkage  string
+	declFile uint64
+	declLine uint64
+	low      uint64 // the lowest address of live code, 0 for none
+	inlines  []inlined
+}
+
+// inlined is one DW_TAG_inlined_subroutine in a subprogram with live code.
+type inlined struct {
+	off, origin dwarf.Offset
+	parent      int32 // index of the instance that this one was inlined into, -1 for none
+}
+
+// scan walks all units, in parallel, and returns their subprograms in the order of
+// the file. Of what is broken it returns the first error beside what could be read.
+func scan(d *dwarf.Data, executable func(uint64) bool) ([]*subprogram, error) {
+	units := d.Units()
+	found := make([][]*subprogram, len(units))
+	errs := make([]error, len(units))
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(runtime.GOMAXPROCS(0), len(units)) {
+		wg.Go(func() {
+			for i := range next {
+				found[i], errs[i] = scanUnit(units[i], executable)
+			}
+		})
+	}
+	for i := range units {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	n := 0
+	for _, f := range found {
+		n += len(f)
+	}
+	all := make([]*subprogram, 0, n)
+	for _, f := range found {
+		all = append(all, f...)
+	}
+	for _, err := range errs {
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// level is what an entry on the way from the root to the current one means for the
+// entries below it.
+type level struct {
+	scope  *scope
+	sub    *subprogram
+	inline int32
+}
+
+func scanUnit(u *dwarf.Unit, executable func(uint64) bool) ([]*subprogram, error) {
+	var subs []*subprogram
+	levels := []level{{inline: -1}}
+	c := u.Cursor(0)
+	for c.Next() {
+		e := c.Entry()
+		depth := c.Depth()
+		if depth >= len(levels) {
+			levels = append(levels, levels[len(levels)-1])
+		}
+		levels = levels[:depth+1]
+		here := level{inline: -1}
+		if depth > 0 {
+			here = levels[depth-1]
+		}
+		switch e.Tag {
+		case dwarf.TagNamespace, dwarf.TagModule, dwarf.TagStructureType, dwarf.TagUnionType, dwarf.TagEnumerationType:
+			here.scope = &scope{parent: here.scope, name: e.String(dwarf.AttrName)}
+		case dwarf.TagSubprogram:
+			s := readSubprogram(u, e, here.scope, executable)
+			subs = append(subs, s)
+			here.sub, here.inline = s, -1
+		case dwarf.TagInlinedSubroutine:
+			if here.sub != nil && here.sub.low != 0 {
+				origin, _ := e.Ref(dwarf.AttrAbstractOrigin)
+				here.sub.inlines = append(here.sub.inlines, inlined{off: e.Offset, origin: origin, parent: here.inline})
+				here.inline = int32(len(here.sub.inlines) - 1)
+			}
+		case dwarf.TagMember, dwarf.TagFormalParameter, dwarf.TagVariable, dwarf.TagTemplateTypeParameter, dwarf.TagVariantPart, dwarf.TagEnumerator:
+			if e.HasChildren {
+				c.Skip()
+			}
+			continue
+		}
+		levels[depth] = here
+	}
+	return subs, c.Err()
+}
+
+func readSubprogram(u *dwarf.Unit, e *dwarf.Entry, sc *scope, executable func(uint64) bool) *subprogram {
+	s := &subprogram{unit: u, off: e.Offset, scope: sc, name: e.String(dwarf.AttrName), linkage: e.String(dwarf.AttrLinkageName)}
+	if s.linkage == "" {
+		s.linkage = e.String(dwarf.AttrMIPSLinkageName)
+	}
+	s.declFile, _ = e.Uint(dwarf.AttrDeclFile)
+	s.declLine, _ = e.Uint(dwarf.AttrDeclLine)
+	if ref, ok := e.Ref(dwarf.AttrAbstractOrigin); ok {
+		s.ref, s.origin = ref, true
+	} else if ref, ok := e.Ref(dwarf.AttrSpecification); ok {
+		s.ref = ref
+	}
+	_, hasLow := e.Val(dwarf.AttrLowPC)
+	_, hasRanges := e.Val(dwarf.AttrRanges)
+	if hasLow || hasRanges {
+		// Half of all subprograms in a linked file are dead: their code was dropped and
+		// their addresses are 0 or tombstones.
+		if ranges, err := e.Ranges(); err == nil {
+			for _, r := range ranges {
+				if executable(r.Low) && (s.low == 0 || r.Low < s.low) {
+					s.low = r.Low
+				}
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,384 @@
+package index
+
+import (
+	"encoding/binary"
+
+	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/location"
+	"ferrotrace/internal/rust/types"
+	"ferrotrace/internal/x86"
+)
+
+// Param is a parameter of a function, in the order of the source.
+type Param struct {
+	Name string
+	Type *types.Type
+	// entry is where the instance at hand says where it is; nil if it does not.
+	entry *dwarf.Entry
+}
+
+// children reads the entries directly below off that have one of the tags.
+func (ix *Index) children(off dwarf.Offset, tags ...dwarf.Tag) ([]*dwarf.Entry, error) {
+	u := ix.debug.UnitAt(off)
+	if u == nil {
+		return nil, nil
+	}
+	c := u.Cursor(off)
+	if !c.Next() {
+		return nil, c.Err()
+	}
+	base := c.Depth()
+	var found []dwarf.Offset
+	for c.Next() && c.Depth() > base {
+		e := c.Entry()
+		for _, t := range tags {
+			if e.Tag == t {
+				found = append(found, e.Offset)
+			}
+		}
+		if e.HasChildren {
+			c.Skip()
+		}
+	}
+	if c.Err() != nil {
+		return nil, c.Err()
+	}
+	entries := make([]*dwarf.Entry, len(found))
+	for i, off := range found {
+		e, err := ix.debug.Entry(off)
+		if err != nil {
+			return nil, err
+		}
+		entries[i] = e
+	}
+	return entries, nil
+}
+
+// params lists the parameters of an instance.
+func (ix *Index) params(in *Instance) ([]Param, error) {
+	if in.entry == 0 {
+		return nil, nil
+	}
+	// An optimiser can make a variable of a parameter.
+	own, err := ix.children(in.entry, dwarf.TagFormalParameter, dwarf.TagVariable)
+	if err != nil {
+		return nil, err
+	}
+	stated := in.entry
+	if in.Inlined {
+		stated = in.Fn.abstract.off
+	} else if in.sub.origin {
+		stated = in.sub.ref
+	}
+	list, err := ix.children(stated, dwarf.TagFormalParameter)
+	if err != nil {
+		return nil, err
+	}
+	byOrigin := map[dwarf.Offset]*dwarf.Entry{}
+	for _, e := range own {
+		if o, ok := e.Ref(dwarf.AttrAbstractOrigin); ok {
+			byOrigin[o] = e
+		}
+	}
+	params := make([]Param, len(list))
+	for i, e := range list {
+		params[i] = Param{Name: e.String(dwarf.AttrName), Type: ix.typeOf(e), entry: e}
+		if stated != in.entry {
+			params[i].entry = byOrigin[e.Offset]
+		}
+	}
+	// The units' copies of one inlined function have entries of their own: the
+	// instance may refer to another copy than the one that stands for the function.
+	if in.Inlined {
+		if o := ix.byOffset[in.origin]; o != nil && o != in.Fn.abstract {
+			list, err := ix.children(o.off, dwarf.TagFormalParameter)
+			if err != nil {
+				return nil, err
+			}
+			for i, e := range list {
+				if i < len(params) {
+					params[i].entry = byOrigin[e.Offset]
+				}
+			}
+		}
+	}
+	return params, nil
+}
+
+// unknownType stands for a type that the debug info does not state or that can't be
+// read.
+var unknownType = &types.Type{Name: "?", Kind: types.Opaque}
+
+func (ix *Index) typeOf(e *dwarf.Entry) *types.Type {
+	off, ok := e.Ref(dwarf.AttrType)
+	if !ok {
+		return types.UnitType
+	}
+	t, err := ix.types.Type(off)
+	if err != nil {
+		return unknownType
+	}
+	return t
+}
+
+// locate finds the place of a parameter at an address. same says whether the debug
+// info has the value at one place from the address low up to there.
+func (ix *Index) locate(p *Param, low, addr uint64) (place location.Place, same bool) {
+	size := int(p.Type.Size)
+	switch {
+	case p.Type == unknownType:
+		return location.Place{Pieces: []location.Piece{{Size: 1, Kind: location.Missing, Why: "unsupported: its type can't be read"}}}, true
+	case size == 0:
+		return location.Place{}, true
+	case p.entry == nil:
+		return location.MissingPlace(size, location.OptimizedOut), true
+	}
+	if v, ok := p.entry.Val(dwarf.AttrConstValue); ok {
+		if v.B != nil {
+			return location.ConstantPlace(v.B, p.Type.Kind == types.Int, size), true
+		}
+		b := binary.LittleEndian.AppendUint64(nil, v.U)
+		if v.Form == dwarf.FormSdata || v.Form == dwarf.FormImplicitConst {
+			b = binary.LittleEndian.AppendUint64(nil, uint64(v.S))
+		}
+		return location.ConstantPlace(b, p.Type.Kind == types.Int, size), true
+	}
+	list, err := p.entry.Locations(dwarf.AttrLocation)
+	if err != nil {
+		return location.MissingPlace(size, "unsupported: damaged debug info"), true
+	}
+	for _, l := range list {
+		if !l.Whole && (addr < l.Low || addr >= l.High) {
+			continue
+		}
+		place, err := location.Compile(l.Expr, location.Context{Size: size, Unit: p.entry.Unit, EntryPC: addr == low})
+		if err != nil {
+			return location.MissingPlace(size, "unsupported: damaged debug info"), true
+		}
+		return place, l.Whole || l.Low <= low && low < l.High
+	}
+	return location.MissingPlace(size, location.OptimizedOut), true
+}
+
+// onStraightPath finds the place of a parameter at step k of the straight path from
+// the entry, if it is known to hold the argument there.
+func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location.Place, bool) {
+	addr := low
+	if k > 0 {
+		addr = fl.steps[k].Addr
+	}
+	place, same := ix.locate(p, low, addr)
+	if !same {
+		return place, false
+	}
+	if fl.onPath != nil {
+		place = place.Rebase(fl.onPath)
+	}
+	if len(fl.steps) == 0 {
+		// Without a straight path only the entry itself is known, and no slot is written.
+		return place, k == 0 && len(place.FrameSlots()) == 0 && !usesFrame(place)
+	}
+	if k >= len(fl.path) {
+		return place, false
+	}
+	step, st := &fl.steps[k], &fl.path[k]
+	if usesFrame(place) {
+		return place, false
+	}
+	for _, r := range registers(place) {
+		if r != location.RSP && r != location.RBP && st.changed.Has(hardware(r)) {
+			return place, false
+		}
+		if r == location.RBP && len(place.FrameSlots()) == 0 && st.changed.Has(x86.RBP) {
+			return place, false
+		}
+	}
+	for _, slot := range place.FrameSlots() {
+		off := slot.Off
+		if slot.Base == location.OpRegister {
+			switch {
+			case slot.Reg == location.RSP && step.RSPKnown:
+				off += step.RSP
+			case slot.Reg == location.RBP && step.RBPKnown:
+				off += step.RBP
+			default:
+				return place, false
+			}
+		}
+		if off >= 0 {
+			if !none(st.overwritten, off, slot.Size) {
+				return place, false
+			}
+		} else if !all(st.spilled, off, slot.Size) {
+			return place, false
+		}
+	}
+	return place.RebaseCFA(fl.cfaAt(k)), true
+}
+
+// usesFrame says whether a place still hangs on a frame base that is not known.
+func usesFrame(p location.Place) bool {
+	for _, q := range p.Pieces {
+		if q.Expr.Uses(location.OpFrame) {
+			return true
+		}
+	}
+	return false
+}
+
+// registers lists the registers that a place reads.
+func registers(p location.Place) []location.Reg {
+	var regs []location.Reg
+	for _, q := range p.Pieces {
+		if q.Kind == location.Register {
+			regs = append(regs, q.Reg)
+		}
+		for _, o := range q.Expr {
+			if o.Kind == location.OpRegister {
+				regs = append(regs, o.Reg)
+			}
+		}
+	}
+	return regs
+}
+
+// hardware turns DWARF's number of a register into the processor's.
+func hardware(r location.Reg) x86.Reg {
+	switch {
+	case r == location.RDX:
+		return x86.RDX
+	case r == location.RCX:
+		return x86.RCX
+	case r == location.RBX:
+		return x86.RBX
+	case r == location.RSI:
+		return x86.RSI
+	case r == location.RDI:
+		return x86.RDI
+	case r == location.RBP:
+		return x86.RBP
+	case r == location.RSP:
+		return x86.RSP
+	case r.IsXMM():
+		return x86.X0 + x86.Reg(r-location.XMM0)
+	}
+	return x86.Reg(r) // rax and r8 to r15 have the same number
+}
+
+// inInlined finds the place of a parameter at an entry of an inlined instance.
+func (ix *Index) inInlined(fl *flow, p *Param, addr uint64) location.Place {
+	place, _ := ix.locate(p, addr, addr)
+	if fl.base != nil {
+		place = place.Rebase(fl.base)
+	}
+	if usesFrame(place) {
+		return location.MissingPlace(int(p.Type.Size), location.OptimizedOut)
+	}
+	cfa, err := ix.cfa(addr)
+	if err == nil {
+		place = place.RebaseCFA(cfa)
+	}
+	for _, slot := range place.FrameSlots() {
+		if slot.Base != location.OpRegister || !fl.writtenBefore(addr, hardware(slot.Reg), slot.Off, slot.Size) {
+			return location.MissingPlace(int(p.Type.Size), location.OptimizedOut)
+		}
+	}
+	return place
+}
+
+// maxBack bounds the instructions that writtenBefore looks at.
+const maxBack = 64
+
+// writtenBefore says whether the memory at off from the register base is stored in the
+// straight code that leads to addr, all of it, and not again in the straight code
+// after it. Slots are shared by variables whose lives don't meet: what was stored
+// earlier, elsewhere, may be another variable's, and what is stored later may be a
+// later value of this one.
+func (fl *flow) writtenBefore(addr uint64, base x86.Reg, off int64, size int) bool {
+	insts := fl.code.Insts
+	at, ok := fl.code.Index(addr)
+	if !ok {
+		return false
+	}
+	overlaps := func(in *x86.Inst) (lo, hi int64, hit bool) {
+		m := &in.Mem
+		if !in.MemWrite || m.Base != base || m.Index != x86.NoReg || m.Seg || m.Vague {
+			return 0, 0, false
+		}
+		lo, hi = max(m.Disp, off), min(m.Disp+int64(in.MemSize), off+int64(size))
+		return lo, hi, lo < hi || in.MemSize == 0
+	}
+	for i := at; i < len(insts) && i < at+maxBack; i++ {
+		in := &insts[i]
+		if _, _, hit := overlaps(in); hit {
+			return false
+		}
+		if in.Branches() || !in.FallsThrough() || in.Kind == x86.Call || in.Kind == x86.CallIndirect {
+			break
+		}
+	}
+	written := map[int64]bool{}
+	for i := at; i > 0 && i > at-maxBack; i-- {
+		if fl.code.JumpedTo(insts[i].Addr) || fl.pads[insts[i].Addr] {
+			return false
+		}
+		in := &insts[i-1]
+		if in.End() != insts[i].Addr || !in.FallsThrough() || in.Branches() || in.Kind == x86.Call || in.Kind == x86.CallIndirect || in.Writes.Has(base) {
+			return false
+		}
+		lo, hi, hit := overlaps(in)
+		if hit && (in.MemRead || in.MemSize == 0) {
+			return false
+		}
+		if hit {
+			for b := lo; b < hi; b++ {
+				written[b] = true
+			}
+			if all(written, off, size) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Signature is the function's parameters and result, nil for (); ok says whether the
+// debug info has them.
+func (f *Function) Signature() (params []Param, result *types.Type, ok bool) {
+	if f.abstract == nil {
+		return nil, nil, false
+	}
+	s := f.abstract
+	in := &Instance{Fn: f, entry: s.off, sub: s}
+	params, err := f.ix.params(in)
+	if err != nil {
+		return nil, nil, false
+	}
+	result, _ = f.ix.resultType(in)
+	if result == nil && len(params) == 0 && !f.ix.typed(s) {
+		return nil, nil, false
+	}
+	return params, result, true
+}
+
+// typed says whether the unit of a subprogram has types: with line tables alone, a
+// function without parameters and one whose parameters are not stated look the same.
+func (ix *Index) typed(s *subprogram) bool {
+	if known, ok := ix.typedUnits.Load(s.unit); ok {
+		return known.(bool)
+	}
+	found := false
+	c := s.unit.Cursor(0)
+	tags := dwarf.Tags(dwarf.TagBaseType, dwarf.TagStructureType, dwarf.TagPointerType)
+	for !found && c.NextTag(&tags) {
+		found = true
+	}
+	ix.typedUnits.Store(s.unit, found)
+	return found
+}
+
+// Untyped says whether nothing is known of the instance's arguments and result for
+// want of debug info.
+func (in *Instance) Untyped() bool {
+	return in.entry == 0
+}
