@@ -69,7 +69,14 @@ func (d *Data) parseAbbrevs(key abbrevKey) *abbrevTable {
 		t.err = fmt.Errorf("%w: abbreviations at %#x of %#x", ErrDWARF, key.off, len(d.s.Abbrev))
 		return t
 	}
+	// Tables do not overlap, and units of several kinds that share one are few; a
+	// file in which each unit has its own beginning of one long table is refused.
+	if d.read > 16*len(d.s.Abbrev) {
+		t.err = fmt.Errorf("%w: abbreviations overlap", ErrDWARF)
+		return t
+	}
 	b := buf{b: d.s.Abbrev, pos: int(key.off)}
+	defer func() { d.read += b.pos - int(key.off) }()
 	for {
 		code := b.uleb()
 		if b.bad {

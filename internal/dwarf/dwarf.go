@@ -58,6 +58,7 @@ type Data struct {
 
 	mu      sync.Mutex
 	abbrevs map[abbrevKey]*abbrevTable
+	read    int // bytes of .debug_abbrev read so far
 
 	framesOnce sync.Once
 	frames     *Frames

@@ -42,7 +42,8 @@ type LineTable struct {
 
 // Bounds on what a hostile table can make grow.
 const (
-	maxFiles = 1 << 20
+	maxFiles = 1 << 16
+	maxPath  = 4096 // PATH_MAX
 	maxRows  = 1 << 24
 )
 
@@ -182,7 +183,9 @@ func (u *Unit) parseLineHeader(off uint64) (*lineHeader, error) {
 
 func (h *lineHeader) addFile(u *Unit, dir, name string) {
 	f := File{Path: name}
-	if name != "" && !path.IsAbs(name) && dir != "" {
+	if len(dir)+len(name) > maxPath || len(u.CompDir()) > maxPath {
+		f.Path = "" // no file has such a name
+	} else if name != "" && !path.IsAbs(name) && dir != "" {
 		f.Path = path.Join(dir, name)
 	}
 	f.Full = f.Path
@@ -205,6 +208,9 @@ func (h *lineHeader) filesV4(b *buf, u *Unit) error {
 		name := b.cstring()
 		if len(name) == 0 {
 			break
+		}
+		if len(h.files) >= maxFiles {
+			return fmt.Errorf("%w: more than %d files", ErrDWARF, maxFiles)
 		}
 		if err := h.fileV4(b, u, name, dirs); err != nil {
 			return err

@@ -2,6 +2,8 @@ package dwarf
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -227,8 +229,11 @@ func element(section []byte, base, i uint64, size int) []byte {
 }
 
 // BaseType describes the base type whose entry is at off from the unit's header, as
-// typed expressions name it: its bytes and its DW_ATE encoding.
-func (u *Unit) BaseType(off uint64) (size int, encoding uint64, err error) {
+// typed expressions name it: its bits and its DW_ATE encoding.
+//
+// LLVM makes such types for itself and rounds their DW_AT_byte_size up to whole bytes;
+// the bits are then in the name only: "DW_ATE_unsigned_1".
+func (u *Unit) BaseType(off uint64) (bits int, encoding uint64, err error) {
 	at := u.Offset + Offset(off)
 	if off > uint64(u.End-u.Offset) || at < u.root {
 		return 0, 0, fmt.Errorf("%w: base type at %#x of its unit", ErrDWARF, off)
@@ -238,7 +243,17 @@ func (u *Unit) BaseType(off uint64) (size int, encoding uint64, err error) {
 		return 0, 0, err
 	}
 	n, ok := e.Uint(AttrByteSize)
-	if e.Tag != TagBaseType || !ok || n > 64 {
+	if n *= 8; !ok {
+		n, ok = e.Uint(AttrBitSize)
+	}
+	name := e.Name()
+	for _, prefix := range []string{"DW_ATE_unsigned_", "DW_ATE_signed_"} {
+		if digits, found := strings.CutPrefix(name, prefix); found {
+			n, err = strconv.ParseUint(digits, 10, 16)
+			ok = err == nil
+		}
+	}
+	if e.Tag != TagBaseType || !ok || n == 0 || n > 512 {
 		return 0, 0, fmt.Errorf("%w: no base type at %#x", ErrDWARF, at)
 	}
 	encoding, _ = e.Uint(AttrEncoding)

@@ -23,12 +23,13 @@ type content struct {
 	err  error
 }
 
+// Bounds on what decompression makes: a section whatever its form, and how many times
+// as large as that form one above plainSection may be. (Debug info shrinks to a third
+// or a tenth; deflate can reach 1032, Zstandard any number.)
 const (
-	// maxSection bounds a section after decompression.
-	maxSection = 4 << 30
-	// maxRatio bounds how many times as large as its compressed form a section may be.
-	// Deflate reaches 1032; debug info is compressed to a third or so.
-	maxRatio = 1100
+	maxSection   = 4 << 30
+	plainSection = 64 << 20
+	maxRatio     = 100
 )
 
 func (f *File) find(name string) *section {
@@ -84,7 +85,19 @@ func inflateOld(raw []byte) ([]byte, error) {
 	if len(raw) < 12 || string(raw[:4]) != "ZLIB" {
 		return nil, fmt.Errorf("%w: not compressed as its name says", ErrFormat)
 	}
-	return inflateZlib(raw[12:], binary.BigEndian.Uint64(raw[4:]))
+	size := binary.BigEndian.Uint64(raw[4:])
+	if err := plausible(raw[12:], size); err != nil {
+		return nil, err
+	}
+	return inflateZlib(raw[12:], size)
+}
+
+// plausible refuses sizes that only a bomb has.
+func plausible(raw []byte, size uint64) error {
+	if size > maxSection || size > plainSection && size/maxRatio > uint64(len(raw)) {
+		return fmt.Errorf("%w: %d bytes compressed to %d", ErrFormat, size, len(raw))
+	}
+	return nil
 }
 
 // inflate reads a section with SHF_COMPRESSED, which begins with an Elf64_Chdr.
@@ -94,13 +107,13 @@ func inflate(raw []byte) ([]byte, error) {
 	}
 	typ, size := elf.CompressionType(binary.LittleEndian.Uint32(raw)), binary.LittleEndian.Uint64(raw[8:])
 	raw = raw[24:]
+	if err := plausible(raw, size); err != nil {
+		return nil, err
+	}
 	switch typ {
 	case elf.COMPRESS_ZLIB:
 		return inflateZlib(raw, size)
 	case elf.COMPRESS_ZSTD:
-		if size > maxSection {
-			return nil, fmt.Errorf("%w: %d bytes", ErrFormat, size)
-		}
 		r, err := zstd.NewReader(bytes.NewReader(raw), zstd.WithDecoderConcurrency(1),
 			zstd.WithDecoderMaxMemory(max(size, 1<<20)), zstd.WithDecoderLowmem(true))
 		if err != nil {
@@ -113,9 +126,6 @@ func inflate(raw []byte) ([]byte, error) {
 }
 
 func inflateZlib(raw []byte, size uint64) ([]byte, error) {
-	if size > maxSection || size/maxRatio > uint64(len(raw)) {
-		return nil, fmt.Errorf("%w: %d bytes in %d", ErrFormat, size, len(raw))
-	}
 	r, err := zlib.NewReader(bytes.NewReader(raw))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -127,7 +137,7 @@ func inflateZlib(raw []byte, size uint64) ([]byte, error) {
 // is only what the file claims.
 func readAll(r io.Reader, size uint64) ([]byte, error) {
 	var b bytes.Buffer
-	b.Grow(int(min(size, 64<<20)))
+	b.Grow(int(min(size, plainSection)))
 	n, err := io.Copy(&b, io.LimitReader(r, int64(size)))
 	if err == nil && uint64(n) != size {
 		err = io.ErrUnexpectedEOF
