@@ -20,12 +20,15 @@ func (p Pattern) Match(path Path) MatchKind {
 			return Exact
 		}
 	case KindPath:
+		if !glob(p.path.suffix, path.suffix) {
+			return NoMatch
+		}
 		best := NoMatch
 		for _, view := range views(path.segs) {
-			if matchPath(p.segs, view, true) {
+			if matchPath(p.path.segs, view, true) {
 				return Exact
 			}
-			if best == NoMatch && matchPath(p.segs, view, false) {
+			if best == NoMatch && matchPath(p.path.segs, view, false) {
 				best = Suffix
 			}
 		}
@@ -42,7 +45,7 @@ func (p Pattern) MatchName(name string) MatchKind {
 	}
 	path, err := Parse(name)
 	if err != nil {
-		path = Path{[]segment{{name: name}}}
+		path = Path{segs: []segment{{name: name}}}
 	}
 	return p.Match(path)
 }
@@ -190,6 +193,15 @@ func matchBraced(a, b string) bool {
 // those are compared that both name.
 func matchArgs(pat, args []node) bool {
 	i := 0
+	next := func() *node {
+		for ; i < len(args); i++ {
+			if args[i].op != opBinding {
+				i++
+				return &args[i-1]
+			}
+		}
+		return nil
+	}
 	for j := range pat {
 		p := &pat[j]
 		if p.op == opBinding {
@@ -200,19 +212,12 @@ func matchArgs(pat, args []node) bool {
 			}
 			continue
 		}
-		if i == len(args) || args[i].op == opBinding {
-			if !isDefault(p) {
-				return false
-			}
-			continue
-		}
-		if !matchType(p, &args[i], false) {
+		if a := next(); a == nil && !isDefault(p) || a != nil && !matchType(p, a, false) {
 			return false
 		}
-		i++
 	}
-	for ; i < len(args); i++ {
-		if args[i].op != opBinding && !isDefault(&args[i]) {
+	for a := next(); a != nil; a = next() {
+		if !isDefault(a) {
 			return false
 		}
 	}

@@ -24,14 +24,14 @@ func (e *SyntaxError) Error() string {
 // is a *SyntaxError.
 func Parse(s string) (Path, error) {
 	p := parser{s: s}
-	segs, err := p.whole()
+	path, err := p.whole()
 	if err == nil && p.i < len(s) {
 		err = p.unexpected("the path")
 	}
 	if err != nil {
 		return Path{}, err
 	}
-	return Path{segs}, nil
+	return path, nil
 }
 
 // parser is a recursive descent over s. Lifetimes and binders are skipped.
@@ -121,15 +121,31 @@ func isNameByte(c byte) bool {
 }
 
 // whole reads all of s up to something that no path at the top can hold.
-func (p *parser) whole() ([]segment, error) {
+func (p *parser) whole() (Path, error) {
 	p.spaces()
 	if p.i == len(p.s) {
-		return nil, p.error("nothing there")
+		return Path{}, p.error("nothing there")
 	}
 	p.eat("::") // a path from the root, as source may have it
 	segs, err := p.path(true)
+	if err != nil {
+		return Path{}, err
+	}
+	path := Path{segs: segs}
+	if p.peek() == '.' { // behind generic arguments
+		if path.suffix, err = p.name(); err != nil {
+			return Path{}, err
+		}
+	}
+	if last := &segs[len(segs)-1]; last.self == nil && last.args == nil {
+		from := max(1, strings.LastIndexByte(last.name, '}'))
+		if i := strings.IndexByte(last.name[from:], '.'); i >= 0 {
+			path.suffix = last.name[from+i:] + path.suffix
+			last.name = last.name[:from+i]
+		}
+	}
 	p.spaces()
-	return segs, err
+	return path, nil
 }
 
 // path reads a path: of a function and its closures if value is set, of a type
@@ -227,10 +243,13 @@ func (p *parser) name() (string, error) {
 		r, _ := utf8.DecodeRuneInString(p.s[p.i:])
 		return "", p.error("a name is missing before %q", r)
 	}
+	if last := p.s[p.i-1]; last == '-' || last == '.' { // with a '>' behind it, it would be an arrow
+		return "", p.error("a name ends in %q", last)
+	}
 	p.disambiguator()
 	name := p.s[start:p.i]
-	if raw, ok := strings.CutPrefix(name, "r#"); ok && raw != "" { // symbols leave it out
-		return raw, nil
+	for len(name) > 2 && name[:2] == "r#" && isNameByte(name[2]) { // symbols leave it out
+		name = name[2:]
 	}
 	return name, nil
 }

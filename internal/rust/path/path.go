@@ -13,13 +13,14 @@ import "strings"
 
 // Path is a parsed path. The zero value is the empty path. It is immutable.
 type Path struct {
-	segs []segment
+	segs   []segment
+	suffix string // what LLVM and linkers append: `.cold`, `.llvm.123.warm`
 }
 
 // A segment is a name with its generic arguments, or, if self is set, a
 // qualified segment: `<Self>`, `<Self as Trait>`.
 type segment struct {
-	name  string // `add`, `{closure#0}`, `{impl#3}`, `call_once.cold`
+	name  string // `add`, `{closure#0}`, `{impl#3}`
 	args  []node // nil if none are given
 	self  *node
 	trait []segment // nil for an inherent impl
@@ -43,7 +44,7 @@ const (
 	opFn                // a function pointer: text before `fn`; kids are the parameters and the result
 	opBounds            // text (`dyn`, `impl` or none) before kids, which are traits
 	opBinding           // text = kids[0], an associated type
-	opLiteral           // text: a const argument, or `!`
+	opLiteral           // text: a const argument, `!` or `...`
 	opPattern           // kids[0] is text: a pattern type
 )
 
@@ -62,7 +63,13 @@ func (n *node) isUnit() bool { return n.op == opTuple && len(n.kids) == 0 }
 // (`shop::parse::<u32>`), those of types have none, and the sugar of `Fn(A) -> B`
 // is taken off as symbols do (`Fn<(A,), Output = B>`). Parse of it gives an
 // equal path.
-func (p Path) String() string { return string(appendPath(nil, p.segs, true)) }
+func (p Path) String() string {
+	return string(append(appendPath(nil, p.segs, true), p.suffix...))
+}
+
+// Suffix returns what follows the path in the symbol of a part of a function
+// (`.cold`), or of a copy of it (`.llvm.123`); "" for a function.
+func (p Path) Suffix() string { return p.suffix }
 
 // Equal reports whether the paths are the same, lifetimes aside.
 func (p Path) Equal(q Path) bool { return p.String() == q.String() }
@@ -130,7 +137,7 @@ func appendNode(b []byte, n *node) []byte {
 	case opPath:
 		return appendPath(b, n.path, false)
 	case opPrefix:
-		return appendNode(append(b, n.text...), &n.kids[0])
+		return appendOperand(append(b, n.text...), &n.kids[0])
 	case opSlice:
 		b = appendNode(append(b, '['), &n.kids[0])
 		return append(b, ']')
@@ -149,7 +156,7 @@ func appendNode(b []byte, n *node) []byte {
 		b = appendList(b, n.kids[:last], ", ")
 		b = append(b, ')')
 		if !n.kids[last].isUnit() {
-			b = appendNode(append(b, " -> "...), &n.kids[last])
+			b = appendOperand(append(b, " -> "...), &n.kids[last])
 		}
 		return b
 	case opBounds:
@@ -161,10 +168,18 @@ func appendNode(b []byte, n *node) []byte {
 	case opBinding:
 		return appendNode(append(append(b, n.text...), " = "...), &n.kids[0])
 	case opPattern:
-		b = append(appendNode(b, &n.kids[0]), " is "...)
+		b = append(appendOperand(b, &n.kids[0]), " is "...)
 		return append(b, n.text...)
 	}
 	return append(b, n.text...)
+}
+
+// appendOperand appends a type where a sum without `dyn` needs parentheses.
+func appendOperand(b []byte, n *node) []byte {
+	if n.op == opBounds && n.text == "" {
+		return append(appendNode(append(b, '('), n), ')')
+	}
+	return appendNode(b, n)
 }
 
 func appendList(b []byte, list []node, sep string) []byte {

@@ -30,6 +30,9 @@ const (
 // allocator and hasher that std's types default to may be left out. A first
 // segment `std` also stands for the `core` and `alloc` that it is a facade of.
 //
+// A suffix like `.cold` marks a part of a function, which only a pattern with
+// that suffix matches.
+//
 // The methods of a trait impl, `<shop::Cart as core::fmt::Debug>::fmt`, match by
 // that text, by the type (`shop::Cart::fmt`) and by the trait (`Debug::fmt`).
 type Pattern struct {
@@ -38,7 +41,7 @@ type Pattern struct {
 	File string // of KindLine
 	Line int    // of KindLine, from 1
 
-	segs   []segment
+	path   Path
 	regexp *regexp.Regexp
 }
 
@@ -70,7 +73,7 @@ func ParsePattern(s string) (Pattern, error) {
 		return pat, nil
 	}
 	p := parser{s: text, pattern: true}
-	segs, err := p.whole()
+	path, err := p.whole()
 	switch {
 	case err != nil:
 		return Pattern{}, err
@@ -84,7 +87,8 @@ func ParsePattern(s string) (Pattern, error) {
 	case p.i < len(text):
 		return Pattern{}, p.unexpected("the pattern")
 	}
-	pat.segs = anyDepths(segs)
+	path.segs = anyDepths(path.segs)
+	pat.path = path
 	return pat, nil
 }
 
@@ -113,7 +117,7 @@ func anyDepths(segs []segment) []segment {
 // Single reports whether the pattern is one segment (`hello`, `parse_*`). All
 // that such a pattern matches is meant; of what a longer one matches, only the
 // exact matches are if there are any.
-func (p Pattern) Single() bool { return p.Kind == KindPath && len(p.segs) == 1 }
+func (p Pattern) Single() bool { return p.Kind == KindPath && len(p.path.segs) == 1 }
 
 // Hint returns a text that is part of every matching path's text, whoever
 // wrote it; "" if none is known. What does not contain it needs no parsing.
@@ -121,7 +125,7 @@ func (p Pattern) Hint() string {
 	if p.Kind != KindPath {
 		return ""
 	}
-	return longestName("", p.segs)
+	return longestName("", p.path.segs)
 }
 
 func longestName(best string, segs []segment) string {

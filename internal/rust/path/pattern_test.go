@@ -49,6 +49,12 @@ func TestMatch(t *testing.T) {
 		{"std::vec::Vec::push", "alloc::vec::Vec<u32>::push", Exact},
 		{"HashMap<String, u8>::insert", "std::collections::hash::map::HashMap<alloc::string::String, u8, std::hash::random::RandomState>::insert", Suffix},
 
+		// Parts of functions.
+		{"shop::add", "shop::add.cold", NoMatch},
+		{"**", "shop::add.cold", NoMatch},
+		{"shop::add.cold", "shop::add.cold", Exact},
+		{"add.*", "shop::add::<u8>.llvm.1.cold", Suffix},
+
 		// Wildcards.
 		{"shop::*", "shop::add", Exact},
 		{"shop::*", "shop::cart::add", NoMatch},

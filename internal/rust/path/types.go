@@ -15,11 +15,25 @@ func (p *parser) sum() (node, error) {
 		p.i = at
 		return first, nil
 	}
+	if endsInBounds(&first) { // only parentheses lead here
+		return node{}, p.error("the '+' may belong to two types")
+	}
 	rest, err := p.bounds()
 	if err != nil || len(rest) == 0 {
 		return first, err
 	}
 	return node{op: opBounds, kids: append([]node{first}, rest...)}, nil
+}
+
+// endsInBounds reports whether a `+` behind the text of n would go on with it.
+func endsInBounds(n *node) bool {
+	switch n.op {
+	case opBounds:
+		return true
+	case opPrefix, opFn:
+		return endsInBounds(&n.kids[len(n.kids)-1])
+	}
+	return false
 }
 
 // bounds reads the traits of a sum, which may be none.
@@ -125,6 +139,10 @@ func (p *parser) bareType() (node, error) {
 	case '!':
 		p.i++
 		return node{op: opLiteral, text: "!"}, nil
+	case '.':
+		if p.eat("...") { // further arguments of a C function
+			return node{op: opLiteral, text: "..."}, nil
+		}
 	case '"', '\'':
 		start := p.i
 		if !p.literal() {
