@@ -1,10 +1,12 @@
 package debugfmt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 	"math/big"
 	"strconv"
+	"strings"
 )
 
 // appendInt appends the little-endian integer in b, of 1, 2, 4, 8 or 16 bytes.
@@ -50,21 +52,56 @@ func appendFloat(dst []byte, v float64, bits int) []byte {
 	if bits == 32 {
 		low, high = float64(float32(low)), float64(float32(high))
 	}
-	if a := math.Abs(v); a != 0 && a < low || a >= high {
-		s := strconv.FormatFloat(v, 'e', -1, bits)
-		for i := range s {
-			if s[i] == 'e' {
-				exp, _ := strconv.Atoi(s[i+1:])
-				return strconv.AppendInt(append(dst, s[:i+1]...), int64(exp), 10)
-			}
+	if math.Signbit(v) {
+		dst, v = append(dst, '-'), -v
+	}
+	digits, exp := shortest(v, bits)
+	if v != 0 && v < low || v >= high {
+		dst = append(dst, digits[0])
+		if len(digits) > 1 {
+			dst = append(append(dst, '.'), digits[1:]...)
+		}
+		return strconv.AppendInt(append(dst, 'e'), int64(exp), 10)
+	}
+	// The digits before the point are those up to exp.
+	for i := min(exp, 0); i < len(digits) || i <= exp+1; i++ {
+		if i == exp+1 {
+			dst = append(dst, '.')
+		}
+		if i < 0 || i >= len(digits) {
+			dst = append(dst, '0')
+		} else {
+			dst = append(dst, digits[i])
 		}
 	}
-	s := strconv.FormatFloat(v, 'f', -1, bits)
-	dst = append(dst, s...)
-	for i := range s {
-		if s[i] == '.' {
-			return dst
-		}
+	return dst
+}
+
+// shortest is the shortest decimal that reads back as v, as digits of which the
+// first has the weight 10^exp. Where two are equally near, core::num::flt2dec takes
+// the greater, strconv the even one.
+func shortest(v float64, bits int) (digits []byte, exp int) {
+	digits, exp = split(strconv.FormatFloat(v, 'e', -1, bits))
+	n := len(digits)
+	// Equally near: v is the digits of the lesser, a 5 and nothing more.
+	exact, _ := split(strconv.FormatFloat(v, 'e', n+32, 64))
+	if exact[n] != '5' || len(bytes.TrimRight(exact[n+1:], "0")) > 0 {
+		return digits, exp
 	}
-	return append(dst, ".0"...)
+	up := bytes.Clone(exact[:n])
+	if up[n-1]++; up[n-1] > '9' {
+		return digits, exp // there would be a shorter one
+	}
+	s := string(up[:1]) + "." + string(up[1:]) + "e" + strconv.Itoa(exp)
+	if w, err := strconv.ParseFloat(s, bits); err == nil && w == v {
+		return up, exp
+	}
+	return digits, exp
+}
+
+// split takes "d.ddde±dd" apart.
+func split(s string) (digits []byte, exp int) {
+	mantissa, e, _ := strings.Cut(s, "e")
+	exp, _ = strconv.Atoi(e)
+	return []byte(strings.Replace(mantissa, ".", "", 1)), exp
 }

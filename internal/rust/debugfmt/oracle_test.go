@@ -101,7 +101,8 @@ func compareValues(t *testing.T, file string) {
 		m := captured{}
 		m.follow(mem, ty, bytes, 0)
 		got := debugfmt.Format(debugfmt.Value{Type: ty, Bytes: bytes}, m, opts)
-		if want := (debugfmt.Result{Text: part[2]}); got != want {
+		want := debugfmt.Result{Text: part[2], Partial: strings.Contains(part[2], "<unsupported")}
+		if got != want {
 			t.Errorf("%s\n got %+v\nwant %+v", ty.Name, got, want)
 		}
 	}
@@ -200,7 +201,7 @@ func probesOf(t *testing.T, file string) (probes map[uint64]*types.Type, bias fu
 			switch e.Tag {
 			case dwarf.TagSubprogram:
 				fn, _ = e.Addr(dwarf.AttrLowPC)
-				if !strings.HasPrefix(e.Name(), "probe<") {
+				if !strings.HasPrefix(e.Name(), "probe<") && !strings.HasPrefix(e.Name(), "probe_as<") {
 					fn = 0
 				}
 			case dwarf.TagFormalParameter:

@@ -221,9 +221,7 @@ func (p *printer) coroutine(t *types.Type, v view, nesting int) {
 	if i := p.variant(t, v); i >= 0 {
 		variant := t.Enum.Variants[i]
 		p.str(printable(variant.Name))
-		if !t.Enum.Ended(i) {
-			p.captures(l, variant.Fields, v, nesting)
-		}
+		p.captures(l, variant.Fields, v, nesting)
 	}
 	p.end(l)
 }

@@ -101,10 +101,6 @@ func (w *edgeWalk) variants(t *Type, off int64, guards []Guard, depth int) {
 		if v.Uninhabited || len(v.Fields) == 0 || t.Enum.Tag == nil && i != t.Enum.Only() {
 			continue
 		}
-		// What a body that has ended had captured has been dropped.
-		if t.Kind == Coroutine && t.Enum.Ended(i) {
-			continue
-		}
 		g := guards
 		if guard, ok := t.guard(i); ok {
 			guard.Off += off

@@ -236,12 +236,5 @@ func (e *EnumInfo) Only() int {
 	return only
 }
 
-// Ended says whether variant i of a coroutine is one that holds nothing any more:
-// it has returned or panicked.
-func (e *EnumInfo) Ended(i int) bool {
-	name := e.Variants[i].Name
-	return name == "Returned" || name == "Panicked"
-}
-
 // Zero says whether values of t take no bytes.
 func (t *Type) Zero() bool { return t.Size == 0 && t.Kind != Dyn }

@@ -17,6 +17,13 @@ fn probe<T: Debug>(v: &'static T) {
     println!("{:#x}\t{:#x}\t{:?}", probe::<T> as fn(&'static T) as usize, v as *const T as usize, v);
 }
 
+// As probe, for what has no Debug.
+#[inline(never)]
+fn probe_as<T>(v: &T, text: String) {
+    black_box(std::any::type_name::<T>());
+    println!("{:#x}\t{:#x}\t{}", probe_as::<T> as fn(&T, String) as usize, v as *const T as usize, text);
+}
+
 macro_rules! values { ($($e:expr),* $(,)?) => { $( probe(black_box(Box::leak(Box::new($e)))); )* } }
 
 #[derive(Debug)]
@@ -78,6 +85,29 @@ struct Packed { a: u8, b: u32 }
 #[repr(align(64))]
 struct Aligned(u8);
 
+union Either { a: u32, b: f32 }
+
+struct Once(bool);
+impl std::future::Future for Once {
+    type Output = ();
+    fn poll(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        if std::mem::replace(&mut self.0, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    }
+}
+async fn wait(text: String, n: u32) -> usize {
+    let kept = n + 1;
+    Once(false).await;
+    text.len() + kept as usize
+}
+async fn moved(text: String, owned: Box<u8>) -> usize {
+    drop(owned);
+    wait(text, 1).await
+}
+fn poll<F: std::future::Future>(f: &mut F) {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let _ = unsafe { std::pin::Pin::new_unchecked(f) }.poll(&mut cx);
+}
+
 fn add(a: i32) -> i32 { a + 1 }
 
 fn main() {
@@ -130,6 +160,33 @@ fn main() {
     values![0u8..5, 1usize.., ..3i32, ..=4u8, 1i64..=9, .., Some("a".."b")];
     values![Duration::ZERO, Duration::from_nanos(1), Duration::from_nanos(1500), Duration::from_micros(999_999), Duration::from_millis(1), Duration::from_nanos(1_000_001), Duration::from_secs(3),
         Duration::new(3, 1), Duration::new(u64::MAX, 999_999_999), Some(Duration::from_millis(2500)), None::<Duration>];
+    // What has no Debug.
+    let (k, name) = (black_box(5u32), String::from("z"));
+    let (owned, shared) = (String::from("o"), black_box(7u64));
+    let closure1 = move |x: u32| { black_box(&owned); x + k };
+    probe_as(&closure1, format!("{{closure {}:{}}} {{ owned: \"o\", k: 5 }}", file!(), line!() - 1));
+    let closure2 = || shared as usize + name.len();
+    probe_as(&closure2, format!("{{closure {}:{}}} {{ shared: 7, name: \"z\" }}", file!(), line!() - 1));
+    let closure3 = |x: u32| black_box(x) + 3;
+    probe_as(&closure3, format!("{{closure {}:{}}}", file!(), line!() - 1));
+    black_box(closure1(1) as usize + closure2() + closure3(2) as usize); // code, or there is no line
+    let never_called = || 3 + k;
+    probe_as(&never_called, "{closure values::main} { k: 5 }".into());
+    let items = ((add, 3u8), (3u64, add, "s"), (1u8, Either { a: 3 }), (1u8, Box::new(3) as Box<dyn Debug>));
+    probe_as(&items.0, "(<unsupported: function item>, 3)".into());
+    probe_as(&items.1, "(3, <unsupported: function item>, \"s\")".into());
+    probe_as(&items.2, "(1, <unsupported: union>)".into());
+    probe_as(&items.3, "(1, <unsupported: trait object>)".into());
+    let mut futures = [(); 3].map(|()| wait(String::from("q"), black_box(4)));
+    poll(&mut futures[1]);
+    poll(&mut futures[2]);
+    poll(&mut futures[2]);
+    probe_as(&futures[0], "{async fn values::wait} { Unresumed, text: \"q\", n: 4 }".into());
+    probe_as(&futures[1], "{async fn values::wait} { Suspend0, text: \"q\", kept: 5, __awaitee: Once(true), n: 4 }".into());
+    probe_as(&futures[2], "{async fn values::wait} { Returned }".into());
+    let mut future = moved(String::from("q"), Box::new(1));
+    poll(&mut future);
+    probe_as(&future, "{async fn values::moved} { Suspend0, __awaitee: {async fn values::wait} { Suspend0, text: \"q\", kept: 2, __awaitee: Once(true), n: 1 } }".into());
     println!("end");
     let _ = std::io::read_to_string(std::io::stdin());
 }
