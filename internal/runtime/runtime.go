@@ -60,7 +60,7 @@ type Who struct {
 	// PIDs are thread group ids. Empty: every process that maps the file, now and
 	// later.
 	PIDs []int
-	// Forks says that children of PIDs are traced too.
+	// Forks says that children that PIDs start from now on are traced too.
 	Forks bool
 }
 
@@ -90,10 +90,13 @@ type Session interface {
 	// Detach takes all probes out. Records that are in the ring stay readable.
 	Detach() error
 	// Read passes each record to f until ctx is done, then what is left in the
-	// ring, and returns nil; or f's error at once. The bytes are valid only
-	// during the call. idle is called whenever the ring has been emptied, with the
-	// CLOCK_MONOTONIC nanoseconds read before it was: records made before that
-	// time have been passed.
+	// ring, and returns nil; or f's error at once, or idle's. The bytes are valid
+	// only during the call. idle is called whenever the ring has been emptied, with
+	// the CLOCK_MONOTONIC nanoseconds read before it was, again ten times a second
+	// while no records come, and last before Read returns nil: records that were in
+	// the ring by that time have been passed. A record's own time may be earlier than
+	// that of one before it: a program that has read the clock can be preempted, or
+	// wait for a page, before it hands its record over.
 	Read(ctx context.Context, f func(record []byte) error, idle func(monotonic uint64) error) error
 	// Map returns a map of the collection by its name.
 	Map(name string) (Map, bool)
@@ -115,4 +118,6 @@ type Stats struct {
 	// Missed are the hits on which a program did not run because one of its kind
 	// was running on that CPU already, by program name.
 	Missed map[string]uint64
+	// Unfollowed are children that are not traced for want of room in MapTargets.
+	Unfollowed uint64
 }
