@@ -18,6 +18,9 @@ version = "0.0.0"
 edition = "2021"
 [dependencies]
 rustc-demangle = { version = "0.1.28", features = ["std"] }
+[profile.dev]
+opt-level = 1
+debug = false
 [workspace]
 `
 
@@ -145,6 +148,7 @@ func compare(t *testing.T, oracle, what string, syms []string) {
 
 func TestAgainstRustcDemangle(t *testing.T) {
 	oracle := oracle(t)
+	t.Run("stream", func(t *testing.T) { compareStreams(t, oracle) })
 	for _, file := range binaries(t) {
 		compare(t, oracle, filepath.Base(file), symbols(t, file))
 	}
@@ -183,8 +187,8 @@ func TestAgainstRustcDemangle(t *testing.T) {
 	compare(t, oracle, "mutants", mutants)
 }
 
-func TestStreamAgainstRustcDemangle(t *testing.T) {
-	oracle := oracle(t)
+// compareStreams holds what becomes of symbols in text against the oracle's.
+func compareStreams(t *testing.T, oracle string) {
 	var text strings.Builder
 	for i, file := range binaries(t)[:1] {
 		for _, sym := range symbols(t, file) {

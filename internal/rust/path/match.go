@@ -40,7 +40,7 @@ func (p Pattern) Match(path Path) MatchKind {
 // MatchName is Match for a path in text. It does not parse what cannot match.
 // What is no Rust path, such as the name of a C++ function, is one name.
 func (p Pattern) MatchName(name string) MatchKind {
-	if name == "" || !strings.Contains(name, p.Hint()) {
+	if name == "" || !strings.Contains(name, p.hint) {
 		return NoMatch
 	}
 	path, err := Parse(name)

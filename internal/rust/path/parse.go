@@ -57,12 +57,12 @@ func (p *parser) enter() error {
 func (p *parser) leave() { p.depth-- }
 
 // unexpected is the error for what stands where something should end or begin.
-func (p *parser) unexpected(after string) error {
+func (p *parser) unexpected(what string) error {
 	if p.i >= len(p.s) {
-		return p.error("%s is not finished", after)
+		return p.error("the text ends within %s", what)
 	}
 	r, _ := utf8.DecodeRuneInString(p.s[p.i:])
-	return p.error("unexpected %q in %s", r, after)
+	return p.error("unexpected %q in %s", r, what)
 }
 
 func (p *parser) spaces() {

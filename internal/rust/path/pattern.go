@@ -1,7 +1,6 @@
 package path
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,6 +41,7 @@ type Pattern struct {
 	Line int    // of KindLine, from 1
 
 	path   Path
+	hint   string
 	regexp *regexp.Regexp
 }
 
@@ -89,6 +89,9 @@ func ParsePattern(s string) (Pattern, error) {
 	}
 	path.segs = anyDepths(path.segs)
 	pat.path = path
+	if pat.Kind == KindPath {
+		pat.hint = longestName("", path.segs)
+	}
 	return pat, nil
 }
 
@@ -121,13 +124,10 @@ func (p Pattern) Single() bool { return p.Kind == KindPath && len(p.path.segs) =
 
 // Hint returns a text that is part of every matching path's text, whoever
 // wrote it; "" if none is known. What does not contain it needs no parsing.
-func (p Pattern) Hint() string {
-	if p.Kind != KindPath {
-		return ""
-	}
-	return longestName("", p.path.segs)
-}
+func (p Pattern) Hint() string { return p.hint }
 
+// longestName returns the longest of best and the parts of names that paths
+// matched by segs have verbatim.
 func longestName(best string, segs []segment) string {
 	for i := range segs {
 		s := &segs[i]
@@ -151,6 +151,3 @@ func longestName(best string, segs []segment) string {
 }
 
 func (p Pattern) String() string { return p.Text }
-
-// GoString helps to read test failures.
-func (p Pattern) GoString() string { return fmt.Sprintf("path.Pattern(%q)", p.Text) }
