@@ -106,7 +106,9 @@ func (g *generator) main() *fn {
 		f.lookup(runtime.MapTargets)
 		f.emit(asm.JEq.Imm(r0, 0, out))
 	}
-	f.mov(r1, r6)
+	if g.p.Filter || g.records {
+		f.mov(r1, r6)
+	}
 	f.helper(asm.FnGetAttachCookie)
 	if g.records {
 		f.mov(r8, r0)

@@ -51,7 +51,7 @@ var target = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	out := filepath.Join(dir, "target")
-	if b, err := exec.Command(gcc, "-O1", "-g", "-o", out, "testdata/target.c").CombinedOutput(); err != nil {
+	if b, err := exec.Command(gcc, "-O1", "-g", "-pthread", "-o", out, "testdata/target.c").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, b)
 	}
 	return out, nil

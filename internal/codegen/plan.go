@@ -94,8 +94,11 @@ func (pl *planner) planItem(i int, it *program.Item) (plan, record.Item) {
 // value plans the capture of one value.
 func (pl *planner) value(v *program.Value) record.Value {
 	out := record.Value{Name: v.Name, Type: v.Type}
+	if v.Type != nil {
+		out.Rust = v.Type.Display()
+	}
 	missing := func(why string) record.Value {
-		return record.Value{Name: v.Name, Type: v.Type, Missing: why}
+		return record.Value{Name: out.Name, Type: out.Type, Rust: out.Rust, Missing: why}
 	}
 	switch {
 	case v.Type == nil:

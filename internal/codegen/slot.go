@@ -51,8 +51,8 @@ const (
 	extentMaxShift = 32
 )
 
-// minRegion is how many bytes a region may always hold. A longer MaxStr makes it
-// longer, up to maxRegion.
+// minRegion is how many bytes a region may always hold. Larger limits make it
+// larger, up to maxRegion.
 const (
 	minRegion = 8 << 10
 	maxRegion = 64 << 10
@@ -76,7 +76,7 @@ type sizes struct {
 }
 
 func newSizes(l program.Limits, fixed int) sizes {
-	s := sizes{limits: l, region: min(max(minRegion, align8(l.MaxStr)), maxRegion)}
+	s := sizes{limits: l, region: min(max(minRegion, align8(l.MaxStr), 16*l.MaxItems), maxRegion)}
 	s.record = record.HeaderSize + fixed + 2*s.region
 	// Beyond the record there is room for one region more: the verifier does not
 	// see that the place of a region and its length are bounded together.

@@ -21,8 +21,8 @@
 //	    64  u64       failed: bit i says that the i-th fixed read failed
 //
 // The fixed part: the pieces of the item's values that have a fixed place, at the
-// offsets that the Schema says. Bytes of a read that failed are zero and mean
-// nothing.
+// offsets that the Schema says. Bytes of a read that failed mean nothing, nor do
+// those between pieces.
 //
 // The regions: what hangs on pointers. Each is a header of RegionSize bytes, and
 // its bytes padded to a multiple of 8:
@@ -42,6 +42,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -122,40 +123,35 @@ var ErrMalformed = errors.New("malformed record")
 
 // ParseHeader reads the header of raw, which must hold the whole record; bytes
 // after it are allowed, as a ring may pad.
-func ParseHeader(raw []byte) (Header, error) {
+func ParseHeader(raw []byte) (h Header, err error) {
 	if len(raw) < HeaderSize {
-		return Header{}, fmt.Errorf("%w: %d bytes", ErrMalformed, len(raw))
+		return h, fmt.Errorf("%w: %d bytes", ErrMalformed, len(raw))
 	}
-	h := Header{
-		Version: binary.LittleEndian.Uint16(raw[OffVersion:]),
-		Program: binary.LittleEndian.Uint16(raw[OffProgram:]),
-		Length:  binary.LittleEndian.Uint32(raw[OffLength:]),
-		Cookie:  binary.LittleEndian.Uint64(raw[OffCookie:]),
-		PID:     binary.LittleEndian.Uint32(raw[OffPID:]),
-		TID:     binary.LittleEndian.Uint32(raw[OffTID:]),
-		Time:    binary.LittleEndian.Uint64(raw[OffTime:]),
-		CFA:     binary.LittleEndian.Uint64(raw[OffCFA:]),
-		Item:    binary.LittleEndian.Uint16(raw[OffItem:]),
-		Flags:   binary.LittleEndian.Uint16(raw[OffFlags:]),
-		Regions: binary.LittleEndian.Uint32(raw[OffRegions:]),
-		Failed:  binary.LittleEndian.Uint64(raw[OffFailed:]),
-	}
-	copy(h.Comm[:], raw[OffComm:])
+	b := raw[:HeaderSize]
+	h.Version = binary.LittleEndian.Uint16(b[OffVersion:])
+	h.Program = binary.LittleEndian.Uint16(b[OffProgram:])
+	h.Length = binary.LittleEndian.Uint32(b[OffLength:])
+	h.Cookie = binary.LittleEndian.Uint64(b[OffCookie:])
+	h.PID = binary.LittleEndian.Uint32(b[OffPID:])
+	h.TID = binary.LittleEndian.Uint32(b[OffTID:])
+	h.Time = binary.LittleEndian.Uint64(b[OffTime:])
+	h.CFA = binary.LittleEndian.Uint64(b[OffCFA:])
+	h.Comm = [16]byte(b[OffComm:])
+	h.Item = binary.LittleEndian.Uint16(b[OffItem:])
+	h.Flags = binary.LittleEndian.Uint16(b[OffFlags:])
+	h.Regions = binary.LittleEndian.Uint32(b[OffRegions:])
+	h.Failed = binary.LittleEndian.Uint64(b[OffFailed:])
 	switch {
 	case h.Version != Version:
-		return Header{}, fmt.Errorf("%w: version %d", ErrMalformed, h.Version)
+		return h, fmt.Errorf("%w: version %d", ErrMalformed, h.Version)
 	case h.Length < HeaderSize || uint64(h.Length) > uint64(len(raw)):
-		return Header{}, fmt.Errorf("%w: length %d of %d bytes", ErrMalformed, h.Length, len(raw))
+		return h, fmt.Errorf("%w: length %d of %d bytes", ErrMalformed, h.Length, len(raw))
 	}
 	return h, nil
 }
 
 // Command is the thread's name, up to its zero byte.
 func (h *Header) Command() string {
-	for i, c := range h.Comm {
-		if c == 0 {
-			return string(h.Comm[:i])
-		}
-	}
-	return string(h.Comm[:])
+	name, _, _ := bytes.Cut(h.Comm[:], []byte{0})
+	return string(name)
 }

@@ -38,6 +38,7 @@ type Item struct {
 type Value struct {
 	Name string
 	Type *types.Type
+	Rust string // the type's name, as signatures have it
 	// Missing says why there is nothing of it: "optimized out" or
 	// "unsupported: WHY". Then the fields below are unset.
 	Missing string
@@ -115,10 +116,7 @@ func (s *Schema) Decode(raw []byte) (*Record, error) {
 }
 
 func (v *Value) decode(h *Header, fixed []byte, mem *memory, o debugfmt.Options) event.Value {
-	out := event.Value{Name: v.Name, Missing: v.Missing}
-	if v.Type != nil {
-		out.Rust = v.Type.Display()
-	}
+	out := event.Value{Name: v.Name, Rust: v.Rust, Missing: v.Missing}
 	if v.Missing != "" {
 		return out
 	}

@@ -1,5 +1,6 @@
 // Values for the kernel tests to capture: argv[1] says which. Each is passed to
 // hit, after a line on standard input has said that the probes are in.
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,18 @@ __asm__(".text\n.globl cond\n.type cond,@function\ncond:\n"
 static slice str(const char *s) { return (slice){s, strlen(s)}; }
 static vec vec_of(const void *p, size_t n) { return (vec){n, p, n}; }
 #define P(x) ((long)(x))
+
+static long rounds;
+
+static void *thread(void *arg)
+{
+	char text[16];
+	node last = {0, (long)arg}, first = {&last, 0};
+	int n = sprintf(text, "thread %ld", (long)arg);
+	for (long i = 0; i < rounds; i++)
+		hit(P(&first), P(text), n, (long)arg, 0, 0);
+	return 0;
+}
 
 int main(int argc, char **argv)
 {
@@ -88,6 +101,13 @@ int main(int argc, char **argv)
 		int32_t local = 5;
 		static int32_t fixed = 6;
 		hit(P(&local), P(&fixed), P(&local) + 4096, 0, 0, 0);
+	} else if (!strcmp(what, "threads")) {
+		pthread_t t[8];
+		rounds = n;
+		for (long i = 0; i < 8; i++)
+			pthread_create(&t[i], 0, thread, (void *)i);
+		for (int i = 0; i < 8; i++)
+			pthread_join(t[i], 0);
 	} else if (!strcmp(what, "cond")) {
 		static const long v[] = {0, 1, -1, 2, -2, INT64_MAX, INT64_MIN, 255};
 		for (size_t i = 0; i < sizeof v / sizeof *v; i++)
