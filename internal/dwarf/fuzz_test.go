@@ -78,7 +78,7 @@ func FuzzUnits(f *testing.F) {
 		if err != nil {
 			return
 		}
-		budget := 2000
+		budget := 2000 // of entries and line tables: one damaged file can have very many
 		for _, u := range d.Units() {
 			_, _, _, _, _ = u.Name(), u.CompDir(), u.Producer(), u.Lang(), u.SplitName()
 			var order, skipped int
@@ -119,8 +119,10 @@ func FuzzUnits(f *testing.F) {
 			for s := u.Cursor(0); s.Next() && skipped <= order; s.Skip() {
 				skipped++
 			}
-			_, err := u.Lines()
-			wrong(t, err)
+			if budget--; budget > 0 {
+				_, err := u.Lines()
+				wrong(t, err)
+			}
 		}
 	})
 }

@@ -39,9 +39,6 @@ type errUnsupported string
 
 func (e errUnsupported) Error() string { return string(e) }
 
-// errGone: the value is nowhere at this address.
-var errGone = errors.New(OptimizedOut)
-
 func unsupported(why string) string { return "unsupported: " + why }
 
 // Compile finds the place of a value from its location expression. An empty
@@ -122,22 +119,10 @@ func CFA(reg uint16, off int64, expr []byte) (Expr, error) {
 
 func reason(err error) (why string, ok bool) {
 	var u errUnsupported
-	switch {
-	case errors.As(err, &u):
+	if errors.As(err, &u) {
 		return unsupported(string(u)), true
-	case errors.Is(err, errGone):
-		return OptimizedOut, true
 	}
 	return "", false
-}
-
-// vtype is the type of a stack entry (DWARF 5 §2.5.1): the generic type, which is a
-// 64-bit word, or an integer type. A typed value is kept sign- or zero-extended to the
-// word as its type says, so that most operations need no care.
-type vtype struct {
-	size   uint8 // in bytes; 0: generic
-	signed bool
-	bool   bool // one bit, kept in a byte
 }
 
 type elem struct {
@@ -163,7 +148,7 @@ type machine struct {
 	kind  PieceKind // Register, Value, Constant; Missing for none yet
 	reg   Reg
 	bytes []byte
-	fail  error // an unsupported or missing value; the piece's, not the whole's
+	fail  error // why the piece at hand can't be had: an errUnsupported
 
 	pieces []Piece
 	offset int
@@ -179,11 +164,9 @@ func (m *machine) run() (Place, error) {
 		if steps >= maxSteps {
 			return Place{}, errUnsupported("expression too long")
 		}
-		at := m.pos
 		op := m.in[m.pos]
 		m.pos++
-		switch op {
-		case opPiece, opBitPiece:
+		if op == opPiece || op == opBitPiece {
 			composite = true
 			size, skew, err := m.pieceSize(op)
 			if err != nil {
@@ -203,13 +186,9 @@ func (m *machine) run() (Place, error) {
 			if _, ok := reason(err); !ok {
 				return Place{}, err
 			}
-			// The piece is lost. Those that follow are found only if this one's end
-			// is, and after an operation that is not understood it is not.
-			if m.fail == nil {
-				m.fail = err
-			}
-			if m.pos <= at || m.fail != nil && !m.resync() {
-				return Place{}, m.fail
+			// The piece is lost. Those that follow can be had if its end can be found.
+			if m.fail = err; !m.resync() {
+				return Place{}, err
 			}
 		}
 	}
@@ -232,8 +211,9 @@ func (m *machine) run() (Place, error) {
 	return Place{Pieces: m.pieces}, nil
 }
 
-// resync goes on, after an operation that is understood but not supported, to the next
-// piece operation. It reports whether there is one.
+// resync goes on, after an operation that is not supported, to the next piece
+// operation. It reports whether there is one; step has made sure that there is none
+// after an operation whose length is not known.
 func (m *machine) resync() bool {
 	for m.pos < len(m.in) {
 		op := m.in[m.pos]

@@ -292,6 +292,9 @@ func (m *machine) step(op byte) error {
 		if err != nil {
 			return err
 		}
+		if len(m.stack) > 0 {
+			return m.malformed("a constant after an address")
+		}
 		m.kind, m.bytes = Constant, b
 		return nil
 	case opEntryValue, opGNUEntryValue:
@@ -368,6 +371,9 @@ func (m *machine) skipOperands(op byte) bool {
 }
 
 func (m *machine) inRegister(n uint64) error {
+	if len(m.stack) > 0 {
+		return m.malformed("a register after an address")
+	}
 	m.kind = Register
 	if n >= uint64(regEnd) || Reg(n) == RA {
 		return errUnsupported(fmt.Sprintf("register %d", n))
@@ -437,135 +443,6 @@ func (m *machine) entryValue() error {
 	return errUnsupported("an entry value that is not a register")
 }
 
-// typed does the operations of DWARF 5 §2.5.1.2–6 that name a base type.
-func (m *machine) typed(op byte) error {
-	var reg, size uint64
-	var err error
-	switch op {
-	case opRegvalType, opGNURegvalType:
-		reg, err = m.uleb()
-	case opDerefType, opGNUDerefType:
-		size, err = m.fixed(1)
-	}
-	if err != nil {
-		return err
-	}
-	off, err := m.uleb()
-	if err != nil {
-		return err
-	}
-	var c uint64
-	if op == opConstType || op == opGNUConstType {
-		n, err := m.fixed(1)
-		if err != nil {
-			return err
-		}
-		b, err := m.need(int(n))
-		if err != nil {
-			return err
-		}
-		if n > 8 {
-			return errUnsupported("a constant of more than 8 bytes")
-		}
-		c = littleEndian(b)
-	}
-	t, err := m.baseType(off)
-	if err != nil {
-		return err
-	}
-	switch op {
-	case opConstType, opGNUConstType:
-		return m.push(m.extend(Expr{{Kind: OpConst, Arg: int64(c)}}, t), t)
-	case opRegvalType, opGNURegvalType:
-		if err := m.pushRegister(reg, 0); err != nil {
-			return err
-		}
-	case opDerefType, opGNUDerefType:
-		if t.size != 0 && uint64(t.size) != size {
-			return errUnsupported("a load of another size than its type")
-		}
-		return m.deref(int(size), t)
-	}
-	// Conversion keeps the number where the new type can hold it, reinterpretation
-	// keeps the bits: for integers both are to cut and to extend.
-	a, err := m.pop()
-	if err != nil {
-		return err
-	}
-	if op == opReinterpret || op == opGNUReinterpret {
-		if a.t.width() != t.width() || a.t.bool != t.bool {
-			return errUnsupported("a reinterpretation as another size")
-		}
-	}
-	return m.push(m.extend(a.x, t), t)
-}
-
-// width is the number of bytes of a value of the type.
-func (t vtype) width() uint8 {
-	if t.size == 0 {
-		return 8
-	}
-	return t.size
-}
-
-func (m *machine) baseType(off uint64) (vtype, error) {
-	if off == 0 {
-		return vtype{}, nil
-	}
-	if m.ctx.Unit == nil {
-		return vtype{}, errUnsupported("a typed expression")
-	}
-	bits, enc, err := m.ctx.Unit.BaseType(off)
-	if err != nil {
-		return vtype{}, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	signed := false
-	switch enc {
-	case ateSigned, ateSignedChar:
-		signed = true
-	case ateUnsigned, ateUnsignedChar, ateBoolean, ateAddress, ateUTF:
-	default:
-		return vtype{}, errUnsupported("a computation of floating-point numbers")
-	}
-	switch {
-	case bits == 8, bits == 16, bits == 32, bits == 64:
-		return vtype{size: uint8(bits / 8), signed: signed}, nil
-	case bits == 1 && !signed:
-		return vtype{size: 1, bool: true}, nil
-	}
-	return vtype{}, errUnsupported(fmt.Sprintf("a computation of %d bits", bits))
-}
-
-// extend keeps the word of an expression within its type.
-func (m *machine) extend(x Expr, t vtype) Expr {
-	if t.size == 0 || t.size == 8 {
-		return x
-	}
-	last := x[len(x)-1]
-	switch k := last.Kind; {
-	case k >= OpEq && k <= OpGe:
-		return x // 0 or 1
-	case t.bool:
-		return binaryExpr(OpAnd, x, Expr{{Kind: OpConst, Arg: 1}})
-	case k == OpZeroExtend || k == OpDeref:
-		if last.Size < t.size || last.Size == t.size && !t.signed {
-			return x
-		}
-	case k == OpSignExtend:
-		if last.Size <= t.size && t.signed {
-			return x
-		}
-	}
-	if (last.Kind == OpZeroExtend || last.Kind == OpSignExtend) && last.Size >= t.size {
-		x = x[:len(x)-1] // what it did is undone
-	}
-	kind := OpZeroExtend
-	if t.signed {
-		kind = OpSignExtend
-	}
-	return appendOp(x, Op{Kind: kind, Size: t.size})
-}
-
 func (m *machine) binary(kind OpKind, a, b elem) error {
 	t := a.t
 	if a.t != b.t {
@@ -603,147 +480,4 @@ func (m *machine) binary(kind OpKind, a, b elem) error {
 		return m.push(x, vtype{})
 	}
 	return m.push(m.extend(x, t), t)
-}
-
-func signExtend(v uint64, size int) uint64 {
-	s := 64 - 8*size
-	return uint64(int64(v<<s) >> s)
-}
-
-// appendOp returns x followed by a unary operation, computed now if x is constant. x
-// is not changed.
-func appendOp(x Expr, o Op) Expr {
-	if v, ok := constOf(x); ok && o.Kind != OpDeref {
-		return Expr{{Kind: OpConst, Arg: unary(o, v)}}
-	}
-	return append(x[:len(x):len(x)], o)
-}
-
-// binaryExpr is a op b, computed now where both are constants or where an operation
-// has room for the constant.
-func binaryExpr(kind OpKind, a, b Expr) Expr {
-	v, okb := constOf(b)
-	u, oka := constOf(a)
-	switch {
-	case oka && okb:
-		if r, ok := fold(kind, u, v); ok {
-			return Expr{{Kind: OpConst, Arg: r}}
-		}
-	case okb && kind == OpAdd:
-		return addConst(a, v)
-	case okb && kind == OpSub:
-		return addConst(a, -v)
-	case oka && kind == OpAdd:
-		return addConst(b, u)
-	}
-	out := make(Expr, 0, len(a)+len(b)+1)
-	return append(append(append(out, a...), b...), Op{Kind: kind})
-}
-
-// addConst is x + v. x is not changed.
-func addConst(x Expr, v int64) Expr {
-	if v == 0 || len(x) == 0 {
-		return x
-	}
-	last := x[len(x)-1]
-	if len(x) == 1 && last.Kind.Pops() == 0 {
-		last.Arg += v
-		return Expr{last}
-	}
-	if n := len(x); last.Kind == OpAdd && x[n-2].Kind == OpConst {
-		// (… + c) + v
-		out := append(Expr(nil), x...)
-		if out[n-2].Arg += v; out[n-2].Arg == 0 {
-			out = out[:n-2]
-		}
-		return out
-	}
-	return append(x[:len(x):len(x)], Op{Kind: OpConst, Arg: v}, Op{Kind: OpAdd})
-}
-
-func constOf(x Expr) (int64, bool) {
-	if len(x) == 1 && x[0].Kind == OpConst {
-		return x[0].Arg, true
-	}
-	return 0, false
-}
-
-func unary(o Op, v int64) int64 {
-	switch o.Kind {
-	case OpNeg:
-		return -v
-	case OpNot:
-		return ^v
-	case OpAbs:
-		return max(v, -v)
-	case OpSignExtend:
-		return int64(signExtend(uint64(v), int(o.Size)))
-	case OpZeroExtend:
-		s := 64 - 8*o.Size
-		return int64(uint64(v) << s >> s)
-	}
-	return v
-}
-
-// fold computes a op b; not ok for what has no result (division by zero).
-func fold(kind OpKind, a, b int64) (int64, bool) {
-	truth := func(t bool) (int64, bool) {
-		if t {
-			return 1, true
-		}
-		return 0, true
-	}
-	big := uint64(b) > 63
-	switch kind {
-	case OpAdd:
-		return a + b, true
-	case OpSub:
-		return a - b, true
-	case OpMul:
-		return a * b, true
-	case OpDiv:
-		if b == 0 {
-			return 0, false
-		}
-		return a / b, true
-	case OpMod:
-		if b == 0 {
-			return 0, false
-		}
-		return int64(uint64(a) % uint64(b)), true
-	case OpAnd:
-		return a & b, true
-	case OpOr:
-		return a | b, true
-	case OpXor:
-		return a ^ b, true
-	case OpShl:
-		if big {
-			return 0, true
-		}
-		return a << b, true
-	case OpShr:
-		if big {
-			return 0, true
-		}
-		return int64(uint64(a) >> b), true
-	case OpSar:
-		if big {
-			b = 63
-		}
-		return a >> b, true
-	case OpEq:
-		return truth(a == b)
-	case OpNe:
-		return truth(a != b)
-	case OpLt:
-		return truth(a < b)
-	case OpLe:
-		return truth(a <= b)
-	case OpGt:
-		return truth(a > b)
-	case OpGe:
-		return truth(a >= b)
-	}
-	return 0, false
 }
