@@ -68,17 +68,24 @@ const (
 
 // Classify says what t is to the calling convention, for a type that is not
 // #[repr(C)].
-func Classify(t *types.Type) Class { return (&classifier{}).class(t, 0) }
+func Classify(t *types.Type) Class { return (&classifier{steps: maxSteps}).class(t, 0) }
 
 // classifyC is as Classify if every wrapper of one scalar, outside of std, were
 // #[repr(C)]: such a wrapper is memory rather than the scalar. Debug info does not
 // tell. Nothing else about repr(C) matters here but unions.
-func classifyC(t *types.Type) Class { return (&classifier{reprC: true}).class(t, 0) }
+func classifyC(t *types.Type) Class { return (&classifier{reprC: true, steps: maxSteps}).class(t, 0) }
 
-type classifier struct{ reprC bool }
+type classifier struct {
+	reprC bool
+	steps int // that are left
+}
 
-// maxNesting bounds how deep types lie in one another by value.
-const maxNesting = 64
+// Broken debug info can have types that contain themselves, or one another in so
+// many ways that a walk would not end.
+const (
+	maxNesting = 64
+	maxSteps   = 20000
+)
 
 func unknown(why string) Class { return Class{Why: why} }
 
@@ -86,8 +93,8 @@ func (c *classifier) class(t *types.Type, nesting int) Class {
 	if t == nil {
 		return unknown("unknown type")
 	}
-	if nesting > maxNesting {
-		return unknown("type contains itself")
+	if c.steps--; nesting > maxNesting || c.steps < 0 {
+		return unknown("too many types in one another")
 	}
 	switch t.Kind {
 	case types.Unit, types.Never, types.Fn:

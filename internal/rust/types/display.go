@@ -24,10 +24,8 @@ var wellKnown = map[string]bool{
 	"core::time::Duration":                     true,
 }
 
-// display shortens the well-known paths in a type's name and leaves out the
-// global allocator where it is the default.
+// display shortens the well-known paths in a type's name.
 func display(name string) string {
-	name = strings.ReplaceAll(name, ", alloc::alloc::Global>", ">")
 	if !strings.Contains(name, "::") {
 		return name
 	}

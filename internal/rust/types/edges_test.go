@@ -116,11 +116,11 @@ func TestFind(t *testing.T) {
 
 func TestDisplay(t *testing.T) {
 	for name, want := range map[string]string{
-		"core::option::Option<alloc::vec::Vec<u8, alloc::alloc::Global>>": "Option<Vec<u8>>",
+		"core::option::Option<alloc::vec::Vec<u8>>": "Option<Vec<u8>>",
 		"(i32, &str)":                "(i32, &str)",
 		"shop::option::Option<u8>":   "shop::option::Option<u8>",
 		"&mut alloc::string::String": "&mut String",
-		"fn(alloc::boxed::Box<dyn core::fmt::Debug, alloc::alloc::Global>) -> alloc::string::String": "fn(Box<dyn core::fmt::Debug>) -> String",
+		"fn(alloc::boxed::Box<dyn core::fmt::Debug>) -> alloc::string::String": "fn(Box<dyn core::fmt::Debug>) -> String",
 	} {
 		if got := (&Type{Name: name}).Display(); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)

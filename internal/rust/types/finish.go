@@ -188,7 +188,7 @@ func coroutine(t *Type) {
 			// called __0, and all that was captured is listed though it may have been
 			// moved from: then what it owned is gone.
 			if slices.Contains(v.Fields, f) || temporary(f.Name) ||
-				slices.Contains(captured, f) && !plain(f.Type, 0) {
+				slices.Contains(captured, f) && !(&plainWalk{1000}).plain(f.Type) {
 				continue
 			}
 			v.Fields = append(v.Fields, f)
@@ -200,19 +200,22 @@ func temporary(name string) bool {
 	return len(name) > 2 && strings.HasPrefix(name, "__") && '0' <= name[2] && name[2] <= '9'
 }
 
+// plainWalk bounds the walk of broken graphs.
+type plainWalk struct{ steps int }
+
 // plain says whether a value of t owns and refers to nothing.
-func plain(t *Type, depth int) bool {
-	if depth > maxNesting {
+func (w *plainWalk) plain(t *Type) bool {
+	if w.steps--; w.steps < 0 {
 		return false
 	}
 	fields := func(fs []Field) bool {
-		return !slices.ContainsFunc(fs, func(f Field) bool { return !plain(f.Type, depth+1) })
+		return !slices.ContainsFunc(fs, func(f Field) bool { return !w.plain(f.Type) })
 	}
 	switch t.Kind {
 	case Unit, Bool, Char, Int, Uint, Float:
 		return true
 	case Array:
-		return plain(t.Elem, depth+1)
+		return w.plain(t.Elem)
 	case Struct, Tuple:
 		return fields(t.Fields)
 	case Enum:
@@ -294,7 +297,8 @@ func field(t *Type, name string) *Field {
 // pointerIn is the offset of the one thin pointer in t, which is in wrappers like
 // Unique and NonNull; not ok if there is none, or another.
 func pointerIn(t *Type, depth int) (at int64, ok bool) {
-	if depth > 8 {
+	// Vec's is five deep, among three fields at most: broken graphs may be wide.
+	if depth > 8 || len(t.Fields) > 4 {
 		return 0, false
 	}
 	if t.Kind == Pointer {

@@ -90,7 +90,7 @@ func (r *Reader) fill(t *Type, off dwarf.Offset) error {
 	if err != nil {
 		return err
 	}
-	t.Name = strings.Clone(e.String(dwarf.AttrName))
+	t.Name = written(e.String(dwarf.AttrName))
 	if t.Size, err = size(e); err != nil {
 		return err
 	}
@@ -127,6 +127,12 @@ func (r *Reader) fill(t *Type, off dwarf.Offset) error {
 	}
 	t.Kind = Opaque
 	return nil
+}
+
+// written is a name from debug info as programs write it, and std::any::type_name
+// does: without the allocator where it is the default.
+func written(name string) string {
+	return strings.Clone(strings.ReplaceAll(name, ", alloc::alloc::Global>", ">"))
 }
 
 // maxSize bounds the size of a type: user space has 47 bits of addresses.
@@ -326,9 +332,7 @@ func (r *Reader) widePointer(t *Type, name string, fields []Field) bool {
 		return false
 	}
 	if kind == Box {
-		// "alloc::boxed::Box<[u8], alloc::alloc::Global>" and, before 1.7x, without
-		// the allocator.
-		rest = strings.TrimSuffix(strings.TrimSuffix(rest, ">"), ", alloc::alloc::Global")
+		rest = strings.TrimSuffix(rest, ">")
 	}
 	p.Target = fields[0].Type // until finish
 	switch {

@@ -114,7 +114,7 @@ func (r *Reader) qualify(e *dwarf.Entry, name string) string {
 		return name
 	}
 	slices.Reverse(path)
-	return strings.Join(append(path, name), "::")
+	return written(strings.Join(append(path, name), "::"))
 }
 
 // closure is where the closure whose captures e describes stands in the source:

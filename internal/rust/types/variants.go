@@ -58,6 +58,9 @@ func (r *Reader) tag(at int64, off dwarf.Offset) (*Discr, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.Tag != dwarf.TagBaseType {
+		return nil, fmt.Errorf("%w: a discriminant of a type that is %v", dwarf.ErrDWARF, e.Tag)
+	}
 	switch n {
 	case 1, 2, 4, 8, 16:
 	default:

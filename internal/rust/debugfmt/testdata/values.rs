@@ -155,7 +155,7 @@ fn main() {
         add as fn(i32) -> i32, main as fn(), (&1u8 as *const u8, add as fn(i32) -> i32)];
     // Types of std that write their Debug by hand.
     values![Wrapping(3u8), Saturating(4i8), Cow::Borrowed("b"), Cow::<str>::Owned("o".into()), Cow::Borrowed(&[1u8][..]), std::pin::Pin::new(Box::leak(Box::new(5u8))),
-        std::marker::PhantomData::<u8>, std::marker::PhantomData::<&'static str>, std::ptr::NonNull::<u8>::dangling(), std::ptr::NonNull::from(&[1u8, 2][..]), std::cell::Cell::new(3u8), std::cell::UnsafeCell::new(1),
+        std::marker::PhantomData::<u8>, std::marker::PhantomData::<&'static str>, std::marker::PhantomData::<Vec<Box<u8>>>, std::ptr::NonNull::<u8>::dangling(), std::ptr::NonNull::from(&[1u8, 2][..]), std::cell::Cell::new(3u8), std::cell::UnsafeCell::new(1),
         std::sync::atomic::AtomicU32::new(7), std::sync::atomic::AtomicBool::new(true), std::sync::atomic::AtomicI64::new(-7), std::mem::ManuallyDrop::new(String::from("kept")), std::cmp::Reverse(1)];
     values![0u8..5, 1usize.., ..3i32, ..=4u8, 1i64..=9, .., Some("a".."b")];
     values![Duration::ZERO, Duration::from_nanos(1), Duration::from_nanos(1500), Duration::from_micros(999_999), Duration::from_millis(1), Duration::from_nanos(1_000_001), Duration::from_secs(3),
