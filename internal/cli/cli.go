@@ -14,6 +14,10 @@ import (
 
 // verbs make the commands, in the order in which the help lists them.
 var verbs = []func() *cobra.Command{
+	newTrace,
+	newCount,
+	newList,
+	newExplain,
 	newDemangle,
 	newDoctor,
 	newVersion,

@@ -154,8 +154,7 @@ func TestFlagDefaults(t *testing.T) {
 func TestFlagErrors(t *testing.T) {
 	for _, c := range []struct{ line, want, hint string }{
 		{"hello", "nothing to trace is named", "-p PID"},
-		{"hello -p 1 -b x", "-p, -b and -- COMMAND can't be mixed", "runs of their own"},
-		{"hello -p 1 -- x", "-p, -b and -- COMMAND can't be mixed", "runs of their own"},
+		{"hello -p 1 -- x", "-p and -- COMMAND can't be mixed", "runs of their own"},
 		{"hello --", "no command after --", "-- ./args"},
 		{"-p 1", "no function to trace is named", "ferrotrace list"},
 		{"hello -p 1 --leave", "--leave is for a command that ferrotrace starts", "left running"},

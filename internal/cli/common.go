@@ -20,7 +20,7 @@ import (
 // that make sense for it; fields of other groups keep their zero value, except
 // for the format, which is text then.
 type flags struct {
-	// Target: exactly one of them is set once parse has returned.
+	// Target: a process or a command, a file, or a file in one of these.
 	pids    []int    // -p, thread group ids
 	binary  string   // -b, a path
 	command []string // after --: the program and its arguments
@@ -87,11 +87,11 @@ func (f *flags) parse(cmd *cobra.Command, args []string) (patterns []string, err
 		}
 	}
 	const way = "name a process (-p PID), a file (-b FILE) or, after the patterns, a command (-- COMMAND ARG...)"
-	switch targets := min(1, len(f.pids)) + min(1, len(f.binary)) + min(1, len(f.command)); {
-	case targets == 0:
+	switch {
+	case len(f.pids) == 0 && f.binary == "" && len(f.command) == 0:
 		return nil, usageError(way, "nothing to trace is named")
-	case targets > 1:
-		return nil, usageError("trace them in runs of their own", "-p, -b and -- COMMAND can't be mixed")
+	case len(f.pids) > 0 && len(f.command) > 0:
+		return nil, usageError("trace them in runs of their own", "-p and -- COMMAND can't be mixed")
 	case len(patterns) == 0:
 		return nil, usageError("ferrotrace list FILE shows which there are", "no function to trace is named")
 	case slices.Contains(patterns, ""):

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferrotrace/internal/output"
+	"ferrotrace/internal/runtime/kernel"
 )
 
 // finding is one thing that tracing depends on.
@@ -45,7 +46,7 @@ func newDoctor() *cobra.Command {
 		Long: `Exit status 4 says that the kernel runtime can't be used.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m := machine{root: "/", arch: runtime.GOARCH, features: kernelFeatures()}
+			m := machine{root: "/", arch: runtime.GOARCH, features: kernelFeatures(kernel.ProbeFeatures())}
 			findings := m.examine()
 			if err := writeFindings(cmd.OutOrStdout(), f.format, findings); err != nil {
 				return err
@@ -175,11 +176,13 @@ func (m machine) caps() uint64 {
 	return 0
 }
 
+// capabilities: perf_uprobe_event_init asks for CAP_SYS_ADMIN since mid-2025, in
+// stable kernels too; uprobe_multi goes on to take CAP_PERFMON (tried on 6.18).
 func (m machine) capabilities() finding {
 	set := m.caps()
 	has := func(c int) bool { return set&(1<<c) != 0 }
 	f := finding{Name: "capabilities", Need: true,
-		Means: "programs are loaded with CAP_BPF and attached with CAP_PERFMON; CAP_SYS_ADMIN stands for both",
+		Means: "programs are loaded with CAP_BPF and attached with CAP_PERFMON; CAP_SYS_ADMIN stands for both, and is a must for probes attached one by one on kernels since 2025",
 		Do:    "run it as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(which ferrotrace)"}
 	f.OK = has(capSysAdmin) || has(capBPF) && has(capPerfmon)
 	var names []string
@@ -231,15 +234,12 @@ func (m machine) lockdown() finding {
 	return f
 }
 
+// paranoid never stands in the way either: a uprobe asks for its capability
+// whatever the level (perf_uprobe_event_init in kernel/events/core.c).
 func (m machine) paranoid() finding {
-	set := m.caps()
-	level := m.read("proc/sys/kernel/perf_event_paranoid")
-	n, err := strconv.Atoi(level)
-	privileged := set&(1<<capPerfmon|1<<capSysAdmin) != 0
-	f := finding{Name: "perf_event_paranoid", OK: privileged || err == nil && n < 2, Found: level,
-		Means: "from 2 on, probes are for those with CAP_PERFMON only",
-		Do:    "run it as root or with CAP_PERFMON"}
-	if level == "" {
+	f := finding{Name: "perf_event_paranoid", OK: true, Found: m.read("proc/sys/kernel/perf_event_paranoid"),
+		Means: "probes need their capabilities at any level, and with them none matters"}
+	if f.Found == "" {
 		f.Found = "unknown"
 	}
 	return f
@@ -273,5 +273,26 @@ func (m machine) debugFiles() finding {
 	return f
 }
 
-// kernelFeatures tries what can only be found out by trying.
-func kernelFeatures() []feature { return nil }
+// kernelFeatures says what the kernel runtime found by trying.
+func kernelFeatures(k kernel.Features) []feature {
+	if k.Err != nil {
+		return []feature{{name: "kernel features", need: true, err: k.Err,
+			means: "ring buffers, sleepable programs and more can only be found by trying",
+			do:    "run it as root, or see capabilities above"}}
+	}
+	row := func(name string, have, need bool, since, means, without string) feature {
+		f := feature{name: name, need: need, means: means, do: "a kernel from " + since + " on" + without}
+		if !have {
+			f.err = errors.New("not supported")
+		}
+		return f
+	}
+	return []feature{
+		row("ring buffer", k.RingBuf, true, "5.8", "what probes see gets to ferrotrace through it", ""),
+		row("cookies", k.Cookie, true, "5.15", "a program is told which probe it runs for", ""),
+		row("bpf_loop", k.Loop, false, "5.17", "values behind many pointers are read in a loop of the kernel's", "; without it in a smaller one"),
+		row("sleepable", k.Sleepable, false, "6.0", "a page that nobody has touched yet can be read", "; without it such values are <unreadable>"),
+		row("uprobe_multi", k.UprobeMulti, false, "6.6", "thousands of probes are armed at once", "; without it they are armed one by one, for which kernels since 2025 want CAP_SYS_ADMIN"),
+		row("process filter", k.MultiPIDFilter, false, "6.10", "the kernel itself keeps other processes out", "; without it programs do, at a cost for those processes"),
+	}
+}

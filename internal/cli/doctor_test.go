@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ferrotrace/internal/output"
+	"ferrotrace/internal/runtime/kernel"
 )
 
 // fake makes a machine of files: path → text.
@@ -77,7 +78,7 @@ func TestDoctorOnAPoorMachine(t *testing.T) {
 	files["proc/sys/kernel/yama/ptrace_scope"] = "2"
 	fs := fake(t, files, feature{name: "ring buffer", need: true, err: errors.New("not supported"), means: "m", do: "d"},
 		feature{name: "uprobe_multi", err: errors.New("not supported"), means: "m", do: "d"}).examine()
-	for _, name := range []string{"capabilities", "uprobes", "BTF", "perf_event_paranoid", "ptrace_scope", "ring buffer", "uprobe_multi"} {
+	for _, name := range []string{"capabilities", "uprobes", "BTF", "ptrace_scope", "ring buffer", "uprobe_multi"} {
 		f := find(t, fs, name)
 		if f.OK || f.Do == "" {
 			t.Errorf("%s: ok, or no word of what to do: %+v", name, f)
@@ -120,5 +121,27 @@ missing  uprobe_multi  not supported
 `
 	if err != nil || b.String() != want {
 		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+// What is needed is missing where the kernel lacks it; the rest is only told.
+func TestDoctorKernelFeatures(t *testing.T) {
+	missing := func(k kernel.Features) string {
+		err := verdict(fake(t, able(), kernelFeatures(k)...).examine())
+		if err == nil {
+			return ""
+		}
+		_, names, _ := strings.Cut(err.Error(), "missing ")
+		return names
+	}
+	for want, k := range map[string]kernel.Features{
+		"":                     {RingBuf: true, Cookie: true},
+		"cookies":              {RingBuf: true, Loop: true, Sleepable: true, UprobeMulti: true},
+		"ring buffer, cookies": {},
+		"kernel features":      {Err: errors.New("not permitted")},
+	} {
+		if got := missing(k); got != want {
+			t.Errorf("%+v: missing %q, want %q", k, got, want)
+		}
 	}
 }

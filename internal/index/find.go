@@ -98,10 +98,10 @@ func (ix *Index) NoMatch(pattern string) *NoMatchError {
 	switch ix.Level() {
 	case NoSymbols:
 		e.Reason = "the file is stripped: it names no functions"
-		e.Advice = "build without strip = true (or \"symbols\") in Cargo.toml's [profile.release], with debug = true"
+		e.Advice = addDebug
 	case SymbolsOnly:
 		e.Reason = "the file has no debug info, so what was inlined has no name in it"
-		e.Advice = "add debug = true under [profile.release] in Cargo.toml and build again"
+		e.Advice = addDebug
 	default:
 		e.Advice = "ferrotrace list " + ix.File.Path + " shows the functions that are there; " +
 			"a generic function is there only if something calls it, and an unused one not at all"
@@ -149,3 +149,16 @@ func Supported(p path.Pattern) error {
 	}
 	return nil
 }
+
+// Lack says what the file does not tell and how to change that, "" if it tells all.
+func (ix *Index) Lack() string {
+	switch ix.Level() {
+	case NoSymbols:
+		return "the file is stripped: only what it exports has a name. " + addDebug
+	case SymbolsOnly:
+		return "the file has no debug info: inlined functions, arguments and results are not known. " + addDebug
+	}
+	return ""
+}
+
+const addDebug = "Add debug = true, and no strip, under [profile.release] in Cargo.toml and build again"

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/explain"
+	"ferrotrace/internal/index"
+	"ferrotrace/internal/rust/path"
+	"ferrotrace/internal/target"
+)
+
+func newList() *cobra.Command {
+	var f flags
+	cmd := &cobra.Command{
+		Use:   "list [FILE | -b FILE | -p PID] [PATTERN...]",
+		Short: "List the functions that can be traced",
+		Example: `  $ ferrotrace list target/debug/args hello
+  args::hello(i: i32, len: usize) -> i32  src/main.rs:3  1 out of line
+  $ ferrotrace list -p 812 'shop::**'`,
+		Long: `A path that is listed can be given to every verb as a pattern. Generic functions
+are listed once for each set of types that they were compiled for; a pattern
+without types means all of them. Without a PATTERN, all Rust functions are listed.`,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			file, patterns, err := f.object(cmd, args)
+			if err != nil {
+				return err
+			}
+			ix, err := index.Open(file, f.debugFile)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, ix.Close()) }()
+			if ix.Problem != nil {
+				f.warn(cmd, "%v", ix.Problem)
+			}
+			functions, err := f.select_(cmd, ix, patterns)
+			if err != nil {
+				return err
+			}
+			if lack := ix.Lack(); lack != "" {
+				f.warn(cmd, "%s", lack)
+			}
+			o, done, err := f.open(cmd)
+			if err != nil {
+				return err
+			}
+			for _, e := range rows(functions) {
+				if err := o.Event(e); err != nil {
+					return err
+				}
+			}
+			return done()
+		},
+	}
+	f.addTarget(cmd)
+	f.addOutput(cmd)
+	return cmd
+}
+
+// object takes the file to look at from -b, -p or the first argument; the other
+// arguments are patterns.
+func (f *flags) object(cmd *cobra.Command, args []string) (file string, patterns []string, err error) {
+	how := "ferrotrace " + cmd.Name() + " target/debug/args hello"
+	switch {
+	case len(f.pids) > 0 && f.binary != "":
+		return "", nil, usageError(how, "-p and -b can't be mixed")
+	case len(f.pids) > 1:
+		return "", nil, usageError(how, "%s looks at one process", cmd.Name())
+	case len(f.pids) == 1:
+		p, err := target.Open(f.pids[0])
+		if err != nil {
+			return "", nil, err
+		}
+		defer p.Close()
+		return p.Path, args, nil
+	case f.binary != "":
+		return f.binary, args, nil
+	case len(args) == 0:
+		return "", nil, usageError(how, "no file is named")
+	}
+	return args[0], args[1:], nil
+}
+
+// select_ returns the functions that patterns name, all Rust functions without one.
+func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) ([]*index.Function, error) {
+	if len(patterns) == 0 {
+		var rust []*index.Function
+		for _, fn := range ix.Functions() {
+			if fn.Rust {
+				rust = append(rust, fn)
+			}
+		}
+		if len(rust) == 0 {
+			return nil, ix.NoMatch("any pattern")
+		}
+		return rust, nil
+	}
+	var all []*index.Function
+	var missed error
+	for _, text := range patterns {
+		p, err := path.ParsePattern(text)
+		if err != nil {
+			return nil, usageError("ferrotrace help "+cmd.Name()+" shows examples", "%v", err)
+		}
+		if err := index.Supported(p); err != nil {
+			return nil, err
+		}
+		found := ix.Find(p)
+		if len(found) == 0 {
+			missed = ix.NoMatch(text)
+			if len(patterns) > 1 {
+				f.warn(cmd, "%v", missed)
+			}
+		}
+		all = append(all, found...)
+	}
+	if len(all) == 0 {
+		return nil, missed
+	}
+	return all, nil
+}
+
+// rows makes one row of functions that share their path and signature: the copies
+// that a legacy symbol's name does not tell apart.
+func rows(functions []*index.Function) []event.Function {
+	type key struct {
+		name, signature, file string
+		line                  int
+	}
+	at := map[key]int{}
+	seen := map[*index.Function]bool{}
+	var out []event.Function
+	for _, fn := range functions {
+		if seen[fn] {
+			continue
+		}
+		seen[fn] = true
+		e := explain.Function(fn)
+		k := key{e.Function, e.Signature, e.Source.File, e.Source.Line}
+		if i, ok := at[k]; ok {
+			out[i].OutOfLine += e.OutOfLine
+			out[i].Inlined += e.Inlined
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, e)
+	}
+	return out
+}

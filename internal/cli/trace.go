@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/output"
+	"ferrotrace/internal/program"
+	"ferrotrace/internal/session"
+)
+
+func newTrace() *cobra.Command {
+	return newTracing(session.Trace, &cobra.Command{
+		Use:   "trace PATTERN... (-- COMMAND [ARG...] | -p PID | -b FILE)",
+		Short: "Show each call of a function, with its arguments, result and duration",
+		Example: `  $ sudo ferrotrace trace hello -- target/debug/args 1 2
+  args::hello(i: 1, len: 3)
+  args::hello → 4  38.2µs
+  args::hello(i: 2, len: 3)
+  args::hello → 5  14.9µs
+
+  $ sudo ferrotrace trace 'shop::cart::*' -p 812 --for 10s
+  $ sudo ferrotrace trace shop::Cart::add -b /usr/bin/shop -o json`,
+		Long: patternHelp + `
+
+Inlined calls are shown too, as far as the compiler left them: without their end,
+and with ≈ where they can't be told apart.`,
+	})
+}
+
+const patternHelp = `A PATTERN is a path as the source has it: shop::cart::add, or its end, add. Types
+narrow it down (shop::parse::<u32>, <Cart as Debug>::fmt), * is part of a segment
+or a whole one, ** any number of them, /regex/ searches the whole path.`
+
+// newTracing makes a verb that runs a session.
+func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Command) *cobra.Command {
+	var f flags
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		patterns, err := f.parse(cmd, args)
+		if err != nil {
+			return err
+		}
+		o, done, err := f.open(cmd)
+		if err != nil {
+			return err
+		}
+		stderr := cmd.ErrOrStderr()
+		err = run(cmd.Context(), session.Options{
+			PIDs: f.pids, Binary: f.binary, Command: f.command, Patterns: patterns, DebugFile: f.debugFile,
+			Inlined: f.inlined, Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
+			Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave,
+			Emit: func(e event.Event) error { return f.emit(stderr, o, e) },
+			Idle: o.Flush,
+			Warn: func(format string, a ...any) { f.warn(cmd, format, a...) },
+			Note: func(format string, a ...any) {
+				if !f.quiet {
+					fmt.Fprintf(stderr, "note: %s\n", escapeLines(fmt.Sprintf(format, a...)))
+				}
+			},
+		})
+		return errors.Join(err, done())
+	}
+	f.addTarget(cmd)
+	f.addOutput(cmd)
+	f.addTrace(cmd)
+	return cmd
+}
+
+// emit writes an event where it belongs: what frames a run stands on standard error
+// too.
+func (f *flags) emit(stderr io.Writer, o output.Output, e event.Event) error {
+	if err := o.Event(e); err != nil {
+		return err
+	}
+	if f.quiet {
+		return nil
+	}
+	switch e := e.(type) {
+	case event.Attached:
+		return output.Attached(stderr, e)
+	case event.Summary:
+		if err := o.Flush(); err != nil {
+			return err
+		}
+		return output.Summary(stderr, e)
+	}
+	return nil
+}

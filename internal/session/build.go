@@ -1,0 +1,160 @@
+package session
+
+import (
+	"ferrotrace/internal/calls"
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/index"
+	"ferrotrace/internal/location"
+	"ferrotrace/internal/program"
+	"ferrotrace/internal/x86"
+)
+
+// builder makes a program, and with it what each item of it stands for.
+type builder struct {
+	prog  program.Program
+	sites [][]*calls.Site // by cookie and item
+	// hits are what one hit of each probe is thought to cost, and counters the
+	// function that each counter counts.
+	insts     []x86.Inst
+	at        map[siteKey]int
+	instances int
+}
+
+type siteKey struct {
+	path string
+	addr uint64
+}
+
+func newBuilder(limits program.Limits) *builder {
+	return &builder{prog: program.Program{Limits: limits}, at: map[siteKey]int{}}
+}
+
+// add puts one item at an address. What happens at one address is one probe.
+func (b *builder) add(f *file, addr uint64, inst x86.Inst, item program.Item, site *calls.Site) {
+	key := siteKey{f.path, addr}
+	n, ok := b.at[key]
+	if !ok {
+		off, mapped := f.ix.File.FileOffset(addr)
+		if !mapped {
+			return
+		}
+		n = len(b.prog.Probes)
+		b.at[key] = n
+		b.prog.Probes = append(b.prog.Probes, program.Probe{Path: f.path, Addr: addr, Offset: off})
+		b.sites = append(b.sites, nil)
+		b.insts = append(b.insts, inst)
+	}
+	p := &b.prog.Probes[n]
+	p.Items = append(p.Items, item)
+	b.sites[n] = append(b.sites[n], site)
+}
+
+// count adds the entries of an instance to a counter.
+func (b *builder) count(f *file, p *index.Plan, counter int) {
+	for _, s := range p.Entries {
+		b.add(f, s.Addr, s.Inst, program.Item{Kind: program.Entry, Cond: -1, Count: counter}, &calls.Site{Kind: program.Entry})
+	}
+}
+
+// trace records the calls of an instance.
+func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
+	b.instances++
+	fn := in.Fn
+	base := calls.Site{
+		Kind: program.Entry, Instance: b.instances, Function: fn.Name, Aliases: fn.Aliases,
+		Source: event.Place{File: fn.File, Line: fn.Line},
+	}
+	if in.Inlined {
+		base.Inline = &event.Inline{Caller: in.Caller, Call: event.Place{File: in.File, Line: in.Line}, Exact: p.Exact}
+	}
+	for i := range p.Entries {
+		s := &p.Entries[i]
+		site := base
+		site.Args, site.ArgOf = arguments(p, s)
+		site.Awaits, site.Exits = p.More != nil, len(p.Exits) > 0
+		b.add(f, s.Addr, s.Inst, b.item(p, s, program.Entry, site.ArgOf, in.Inlined), &site)
+	}
+	if p.More != nil {
+		site := base
+		site.Kind = program.More
+		_, site.ArgOf = arguments(p, p.More)
+		b.add(f, p.More.Addr, p.More.Inst, b.item(p, p.More, program.More, site.ArgOf, false), &site)
+	}
+	for _, e := range p.Exits {
+		site := base
+		site.Kind = program.Exit
+		item := program.Item{Kind: program.Exit, CFA: afterFrame, Cond: e.Cond, Count: -1}
+		switch r := p.Result; {
+		case r == nil:
+		case e.Kind == x86.ExitTail:
+			site.Tail = true
+			site.Result = &event.Value{Rust: r.Type.Name, Missing: tailCall(e.To)}
+		case r.Missing != "":
+			site.Result = &event.Value{Rust: r.Type.Name, Missing: r.Missing}
+		default:
+			item.Values = []program.Value{{Type: r.Type, Place: r.Place}}
+		}
+		site.Tail = e.Kind == x86.ExitTail
+		b.add(f, e.Addr, e.Inst, item, &site)
+	}
+}
+
+func tailCall(to string) string {
+	if to == "" {
+		return "unsupported: tail call to another function"
+	}
+	return "unsupported: tail call to " + to
+}
+
+// afterFrame is the canonical frame address where a function is left: its frame is
+// gone, and the return address is on top of the stack.
+var afterFrame = location.Expr{{Kind: location.OpRegister, Reg: location.RSP, Arg: 8}}
+
+func (b *builder) item(p *index.Plan, s *index.Site, kind program.ItemKind, argOf []int, inlined bool) program.Item {
+	item := program.Item{Kind: kind, CFA: s.CFA, Cond: -1, Count: -1}
+	for _, i := range argOf {
+		item.Values = append(item.Values, program.Value{
+			Name: p.Params[i].Name, Type: p.Params[i].Type, Place: s.Places[i], OwnFrame: inlined,
+		})
+	}
+	return item
+}
+
+// arguments are all arguments of a call as they stand without a record, and which of
+// them the records of a site hold.
+func arguments(p *index.Plan, s *index.Site) (args []event.Value, argOf []int) {
+	args = make([]event.Value, len(p.Params))
+	for i, param := range p.Params {
+		args[i] = event.Value{Name: param.Name, Rust: param.Type.Name}
+		why, gone := s.Places[i].Gone()
+		switch {
+		case !gone:
+			argOf = append(argOf, i)
+			args[i].Missing = "unsupported: its record was lost"
+		case why == index.Earlier:
+			args[i].Missing = "unsupported: its record was lost"
+		default:
+			args[i].Missing = why
+		}
+		if p.More != nil && s != p.More {
+			if _, gone := p.More.Places[i].Gone(); !gone {
+				args[i].Missing = "unsupported: its record was lost"
+			}
+		}
+	}
+	return args, argOf
+}
+
+// marks adds the places at which panics begin and land.
+func (b *builder) marks(f *file) {
+	begin, land := f.ix.PanicSites()
+	for kind, addrs := range map[program.ItemKind][]uint64{program.Panic: begin, program.Landing: land} {
+		for _, addr := range addrs {
+			inst, err := x86.Decode(f.ix.File.Bytes(addr), addr)
+			if err != nil {
+				continue
+			}
+			b.add(f, addr, inst, program.Item{Kind: kind, CFA: afterFrame, Cond: -1, Count: -1}, &calls.Site{Kind: kind})
+		}
+	}
+}

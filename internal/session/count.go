@@ -1,0 +1,125 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/explain"
+	"ferrotrace/internal/index"
+	"ferrotrace/internal/runtime"
+)
+
+// Count counts the calls of the functions that match and emits one Count for each
+// that was called, until what is traced ends or ctx is done.
+func Count(ctx context.Context, o Options) (err error) {
+	r, err := open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	found, err := r.find()
+	if err != nil {
+		return err
+	}
+	var rows []event.Count
+	row := map[string]int{} // by name: copies that it does not tell apart are one row
+	var costs []time.Duration
+	for _, f := range r.files {
+		for _, fn := range found[f] {
+			err := r.instances(fn, func(in *index.Instance, p *index.Plan) {
+				n, ok := row[fn.Name]
+				if !ok {
+					n = len(rows)
+					row[fn.Name] = n
+					rows = append(rows, event.Count{Function: fn.Name, Exact: true})
+					costs = append(costs, 0)
+				}
+				rows[n].Exact = rows[n].Exact && p.Exact
+				for _, s := range p.Entries {
+					costs[n] = max(costs[n], explain.Cost(s.Inst))
+				}
+				r.b.count(f, p, n)
+			})
+			if err != nil {
+				r.o.Warn("not counted: %v", err)
+			}
+		}
+	}
+	r.b.prog.Counts = len(rows)
+
+	_, n, err := r.attach(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
+		return err
+	}
+	r.release()
+	work, stop := r.until(ctx)
+	defer stop()
+	counts, _ := r.sess.Map(runtime.MapCounts)
+	if r.o.Limit > 0 {
+		go r.watch(work, stop, counts, len(rows))
+	}
+	r.ended(work)
+	if err := r.sess.Detach(); err != nil {
+		return fmt.Errorf("taking the probes out: %w", err)
+	}
+	status := r.finish()
+
+	var calls uint64
+	var cost time.Duration
+	for i := range rows {
+		if rows[i].Count, err = counts.Sum(uint32(i)); err != nil {
+			return err
+		}
+		calls += rows[i].Count
+		cost += time.Duration(rows[i].Count) * costs[i]
+		if rows[i].Count == 0 {
+			continue
+		}
+		if err := r.o.Emit(rows[i]); err != nil {
+			return err
+		}
+	}
+	stats, err := r.sess.Stats()
+	if err != nil {
+		return err
+	}
+	lost, _ := r.lost(stats)
+	if err := r.o.Emit(event.Lost{Events: lost}); err != nil {
+		return err
+	}
+	return r.o.Emit(event.Summary{
+		Calls: calls + lost, Shown: calls, Lost: lost, Runtime: r.rt.Name(),
+		Duration: time.Since(r.started), Cost: cost, ExitStatus: status,
+	})
+}
+
+// watch ends the run once as many calls have been counted as were asked for.
+func (r *run) watch(ctx context.Context, stop func(), counts runtime.Map, n int) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var sum uint64
+		for i := range n {
+			c, err := counts.Sum(uint32(i))
+			if err != nil {
+				return
+			}
+			sum += c
+		}
+		if sum >= r.o.Limit {
+			stop()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,352 @@
+// Package session is one traced run from first to last: it finds what is to be
+// traced, has it indexed and compiled, attaches it, and makes events of what comes.
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"ferrotrace/internal/codegen"
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/index"
+	"ferrotrace/internal/program"
+	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/kernel"
+	"ferrotrace/internal/rust/path"
+	"ferrotrace/internal/target"
+)
+
+// Options are one run's wishes. Of PIDs, Binary and Command, PIDs and Binary may
+// stand together: then the file is traced in those processes.
+type Options struct {
+	PIDs      []int
+	Binary    string
+	Command   []string
+	Patterns  []string
+	DebugFile string
+	Inlined   bool
+	Limits    program.Limits
+
+	Runtime string        // "auto", "kernel" or "user"
+	For     time.Duration // 0: no limit
+	Limit   uint64        // calls shown; 0: no limit
+	Leave   bool
+
+	// Emit gets each event, in order; Idle is called when no further one is at hand.
+	Emit func(event.Event) error
+	Idle func() error
+	// Warn tells what is amiss, Note what a user may want to know.
+	Warn, Note func(format string, a ...any)
+}
+
+// file is one object file that is probed.
+type file struct {
+	path  string // by which the kernel and this process open it
+	shown string // by which the user knows it
+	ix    *index.Index
+}
+
+// UnavailableError says that what was asked for can't be had on the runtime.
+type UnavailableError struct{ message, advice string }
+
+func (e *UnavailableError) Error() string { return e.message }
+func (e *UnavailableError) Hint() string  { return e.advice }
+func (e *UnavailableError) ExitCode() int { return 2 }
+
+// run is a session under way.
+type run struct {
+	o       Options
+	started time.Time
+	command *target.Command
+	running bool // the command has been released
+	procs   []*target.Process
+	files   []*file
+	rt      *kernel.Runtime
+	sess    runtime.Session
+	b       *builder
+	who     runtime.Who
+}
+
+// open resolves the target and indexes its files. A command is held, not yet run.
+func open(ctx context.Context, o Options) (*run, error) {
+	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
+	if o.Runtime == "user" {
+		return nil, &UnavailableError{"this version has no user runtime", "leave --runtime out, or take --runtime kernel"}
+	}
+	if err := r.openTarget(ctx); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *run) openTarget(ctx context.Context) error {
+	var paths [][2]string // path, shown
+	for _, pid := range r.o.PIDs {
+		p, err := target.Open(pid)
+		if err != nil {
+			return err
+		}
+		r.procs = append(r.procs, p)
+		r.who.PIDs = append(r.who.PIDs, pid)
+		paths = append(paths, [2]string{p.Path, p.Exe})
+	}
+	name := r.o.Binary
+	if name == "" && len(r.o.Command) > 0 {
+		name = r.o.Command[0]
+	}
+	if name != "" {
+		path, err := target.File(name)
+		if err != nil {
+			return err
+		}
+		paths = [][2]string{{path, name}}
+	}
+	for _, p := range paths {
+		if slices.ContainsFunc(r.files, func(f *file) bool { return sameFile(f.path, p[0]) }) {
+			continue
+		}
+		ix, err := index.Open(p[0], r.o.DebugFile)
+		if err != nil {
+			return err
+		}
+		if ix.Problem != nil {
+			r.o.Warn("%v", ix.Problem)
+		}
+		r.files = append(r.files, &file{path: p[0], shown: p[1], ix: ix})
+	}
+	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// find returns what the patterns match, by file. A function that several match is
+// there once.
+func (r *run) find() (map[*file][]*index.Function, error) {
+	found := map[*file][]*index.Function{}
+	seen := map[*index.Function]bool{}
+	var missed error
+	matched := 0
+	for _, text := range r.o.Patterns {
+		p, err := path.ParsePattern(text)
+		if err != nil {
+			return nil, err
+		}
+		if err := index.Supported(p); err != nil {
+			return nil, err
+		}
+		n := 0
+		for _, f := range r.files {
+			for _, fn := range f.ix.Find(p) {
+				n++
+				if !seen[fn] {
+					seen[fn] = true
+					found[f] = append(found[f], fn)
+				}
+			}
+		}
+		if n == 0 {
+			err := r.files[0].ix.NoMatch(text)
+			if len(r.o.Patterns) > 1 {
+				r.o.Warn("%v", err)
+			}
+			if missed == nil {
+				missed = err
+			}
+			continue
+		}
+		matched++
+	}
+	if matched == 0 {
+		return nil, missed
+	}
+	return found, nil
+}
+
+// instances plans the instances of a function that are wanted; what can't be planned
+// is that instance's trouble.
+func (r *run) instances(fn *index.Function, f func(*index.Instance, *index.Plan)) error {
+	all, err := fn.Instances()
+	if err != nil {
+		return err
+	}
+	for _, in := range all {
+		if in.Inlined && !r.o.Inlined {
+			continue
+		}
+		p, err := in.Plan()
+		if err != nil {
+			r.o.Warn("not traced: %v", err)
+			continue
+		}
+		f(in, p)
+	}
+	return nil
+}
+
+// NothingError says that what was matched has no code that could be probed.
+type NothingError struct{ message, advice string }
+
+func (e *NothingError) Error() string { return e.message }
+func (e *NothingError) Hint() string  { return e.advice }
+func (e *NothingError) ExitCode() int { return 3 }
+
+// attach compiles and loads what was built and plants its probes. The command, if
+// there is one, has been started and stands before its first instruction.
+func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
+	if len(r.b.prog.Probes) == 0 {
+		return nil, 0, &NothingError{"what matches has no code to probe",
+			"ferrotrace explain " + r.files[0].shown + " " + r.o.Patterns[0] + " says why"}
+	}
+	rt, err := kernel.New(kernel.Options{})
+	if err != nil {
+		return nil, 0, err
+	}
+	r.rt = rt
+	if len(r.o.Command) > 0 {
+		if r.command, err = target.Start(r.o.Command); err != nil {
+			return nil, 0, err
+		}
+		r.who = runtime.Who{PIDs: []int{r.command.PID}, Forks: true}
+	}
+	r.b.prog.Filter = len(r.who.PIDs) > 0
+	dev, ino, initial, err := target.PIDNamespace()
+	if err != nil {
+		return nil, 0, err
+	}
+	if !initial {
+		r.b.prog.PIDNamespace = &program.PIDNamespace{Dev: dev, Ino: ino}
+		r.who.Forks = false // the kernel runtime knows children by their initial pids
+	}
+	compiled, err := codegen.Compile(&r.b.prog, codegen.Options{Sleepable: rt.Features().Sleepable, HaveLoop: rt.Features().Loop})
+	if err != nil {
+		return nil, 0, fmt.Errorf("compiling probes: %w", err)
+	}
+	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
+		return nil, 0, err
+	}
+	failed, err := r.sess.Attach(ctx, compiled.Probes, r.who)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i, e := range failed {
+		if i == 5 {
+			r.o.Warn("and %d more probes", len(failed)-i)
+			break
+		}
+		r.o.Warn("not probed: %#x in %s: %v", r.b.prog.Probes[e.Probe.Cookie].Addr, e.Probe.Path, e.Err)
+	}
+	n := len(compiled.Probes) - len(failed)
+	if n == 0 {
+		return nil, 0, fmt.Errorf("no probe could be attached: %w", failed[0])
+	}
+	return compiled, n, nil
+}
+
+// release lets the command run.
+func (r *run) release() {
+	if r.command != nil {
+		r.command.Release()
+	}
+	r.running = true
+}
+
+// ended waits until there is nothing left to trace; it returns at once when ctx is done.
+func (r *run) ended(ctx context.Context) {
+	if r.command != nil {
+		_, _ = r.command.Wait(ctx)
+		return
+	}
+	if len(r.procs) == 0 {
+		<-ctx.Done()
+	}
+	for _, p := range r.procs {
+		if p.Wait(ctx) != nil {
+			return
+		}
+	}
+}
+
+// finish ends the command, if it still runs and shall not, and says how it ended.
+func (r *run) finish() string {
+	if r.command == nil {
+		return ""
+	}
+	select {
+	case <-r.command.Done():
+	default:
+		if r.o.Leave {
+			return "left running"
+		}
+		if err := r.command.Terminate(); err != nil {
+			r.o.Warn("ending the command: %v", err)
+		}
+	}
+	// A command that takes its time over SIGTERM is not waited for for ever.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	status, err := r.command.Wait(ctx)
+	if err != nil {
+		return "still running after SIGTERM"
+	}
+	return status.String()
+}
+
+// patience is how long a command is given to end after SIGTERM.
+const patience = 2 * time.Second
+
+func (r *run) close() error {
+	var errs []error
+	if r.sess != nil {
+		errs = append(errs, r.sess.Close())
+	}
+	if r.command != nil {
+		// Held for want of a successful start: it has not run an instruction.
+		if !r.running {
+			errs = append(errs, r.command.Kill())
+		}
+		errs = append(errs, r.command.Close())
+	}
+	for _, p := range r.procs {
+		p.Close()
+	}
+	for _, f := range r.files {
+		errs = append(errs, f.ix.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// lost sums the hits of entries and exits that left no trace.
+func (r *run) lost(stats runtime.Stats) (entries, exits uint64) {
+	c := &stats.Counters
+	entries = c[runtime.EntryNoRoom] + c[runtime.EntryNoSlot]
+	exits = c[runtime.ExitNoRoom] + c[runtime.ExitNoSlot]
+	for name, n := range stats.Missed {
+		if strings.HasPrefix(name, program.Exit.String()) {
+			exits += n
+		} else {
+			entries += n
+		}
+	}
+	if stats.Unfollowed > 0 {
+		r.o.Warn("%d child processes were not traced", stats.Unfollowed)
+	}
+	return entries, exits
+}
+
+// until is ctx, ended when the time is up too.
+func (r *run) until(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.o.For > 0 {
+		return context.WithTimeout(ctx, r.o.For)
+	}
+	return context.WithCancel(ctx)
+}

@@ -1,0 +1,325 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ferrotrace/internal/calls"
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/explain"
+	"ferrotrace/internal/index"
+	"ferrotrace/internal/record"
+)
+
+// Trace shows each call of the functions that match, until what is traced ends, a
+// limit is reached, or ctx is done.
+func Trace(ctx context.Context, o Options) (err error) {
+	r, err := open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	found, err := r.find()
+	if err != nil {
+		return err
+	}
+	var notes notes
+	for _, f := range r.files {
+		exits := false
+		for _, fn := range found[f] {
+			err := r.instances(fn, func(in *index.Instance, p *index.Plan) {
+				r.b.trace(f, in, p)
+				exits = exits || len(p.Exits) > 0
+				notes.of(in, p)
+			})
+			if err != nil {
+				r.o.Warn("not traced: %v", err)
+			}
+		}
+		if exits {
+			r.b.marks(f)
+		}
+	}
+	return r.trace(ctx, &notes)
+}
+
+// notes collects what a trace can't show, and why.
+type notes struct {
+	lines []string
+}
+
+func (n *notes) of(in *index.Instance, p *index.Plan) {
+	switch {
+	case in.Inlined:
+		s := fmt.Sprintf("%s is inlined into %s at %s:%d: results and durations of these calls can't be seen", in.Fn.Name, in.Caller, in.File, in.Line)
+		if !p.Exact {
+			s += "; and they can't be told apart: " + p.Inexact
+		}
+		n.lines = append(n.lines, s)
+	case p.NoExits != "":
+		n.lines = append(n.lines, fmt.Sprintf("%s: only its entries are shown: %s", in.Fn.Name, p.NoExits))
+	case in.Untyped():
+		n.lines = append(n.lines, fmt.Sprintf("%s has no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them", in.Fn.Name))
+	}
+}
+
+// maxNotes is how many notes are printed unless all are asked for.
+const maxNotes = 4
+
+func (n *notes) print(note func(string, ...any)) {
+	for i, l := range n.lines {
+		if i == maxNotes {
+			note("and %d more of this kind: ferrotrace explain says all of a function", len(n.lines)-i)
+			return
+		}
+		note("%s", l)
+	}
+}
+
+// tracer turns records into events that are in the order of time.
+type tracer struct {
+	r       *run
+	schema  *record.Schema
+	joiner  *calls.Joiner
+	pending []calls.Record
+	err     error
+
+	shown, hidden uint64
+	last          uint64 // id of the last call that is shown under a limit
+	filled        uint64 // when the limit was reached, monotonic
+	reaped        uint64 // when threads were last looked for
+	full          chan struct{}
+	closed        bool
+	hits          []uint64 // by cookie
+}
+
+func (r *run) trace(ctx context.Context, notes *notes) error {
+	compiled, n, err := r.attach(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
+		return err
+	}
+	notes.print(r.o.Note)
+	t := &tracer{r: r, schema: compiled.Schema, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
+	t.joiner = calls.New(newStacks(), wallClock(), t.emit)
+	if err := r.o.Idle(); err != nil {
+		return err
+	}
+	r.release()
+
+	// Ends: the target's, the time, the limit, the user's. Then the probes are taken
+	// out, and what is in the ring is read.
+	work, stop := r.until(ctx)
+	defer stop()
+	reading, stopReading := context.WithCancel(context.Background())
+	defer stopReading()
+	detached := make(chan error, 1)
+	go func() {
+		defer stopReading()
+		done := make(chan struct{})
+		waiting, cancel := context.WithCancel(work)
+		go func() { r.ended(waiting); close(done) }()
+		select {
+		case <-done:
+		case <-t.full:
+		}
+		cancel()
+		<-done
+		detached <- r.sess.Detach()
+	}()
+	err = r.sess.Read(reading, t.add, t.idle)
+	if err != nil {
+		// The reader failed, a full disk perhaps: nothing is left attached all the same.
+		stop()
+		t.finish()
+		<-detached
+		return err
+	}
+	if err := <-detached; err != nil {
+		return fmt.Errorf("taking the probes out: %w", err)
+	}
+	status := r.finish()
+	if err := t.flush(^uint64(0)); err != nil {
+		return err
+	}
+	open, evicted := t.joiner.Close()
+	if t.err != nil {
+		return t.err
+	}
+	stats, err := r.sess.Stats()
+	if err != nil {
+		return err
+	}
+	lost, lostExits := r.lost(stats)
+	if evicted > 0 {
+		r.o.Warn("%d calls were open at once for too long: their ends are not shown", evicted)
+	}
+	if err := r.o.Emit(event.Lost{Events: lost + lostExits}); err != nil {
+		return err
+	}
+	var cost time.Duration
+	for i, n := range t.hits {
+		cost += time.Duration(n) * explain.Cost(r.b.insts[i])
+	}
+	return r.o.Emit(event.Summary{
+		Calls: t.shown + t.hidden + lost, Shown: t.shown, Hidden: t.hidden, Lost: lost, LostExits: lostExits,
+		Open: open, Runtime: r.rt.Name(), Duration: time.Since(r.started), Cost: cost, ExitStatus: status,
+	})
+}
+
+// add takes a record as it comes.
+func (t *tracer) add(raw []byte) error {
+	rec, err := t.schema.Decode(raw)
+	if err != nil {
+		return err
+	}
+	site := t.r.b.sites[rec.Cookie][rec.Item]
+	if rec.Item == 0 {
+		t.hits[rec.Cookie]++
+	}
+	t.pending = append(t.pending, calls.Record{
+		Site: site, Time: rec.Time, CFA: rec.CFA, Values: rec.Values,
+		Thread: event.Thread{PID: rec.PID, TID: rec.TID, Comm: comm(&rec.Comm)},
+	})
+	if len(t.pending) >= maxPending {
+		// The ring is never empty: what is old enough is in order nevertheless.
+		return t.flush(rec.Time - min(rec.Time, uint64(10*slack)))
+	}
+	return t.err
+}
+
+// maxPending is how many records wait for their order before they are passed on with
+// the ring not yet empty.
+const maxPending = 1 << 15
+
+func comm(b *[16]byte) string {
+	s, _, _ := strings.Cut(string(b[:]), "\x00")
+	return s
+}
+
+// slack is how long a program may take from reading the clock to handing in its
+// record: it can be put to sleep by a page fault in between.
+const slack = 5 * time.Millisecond
+
+// idle is called when the ring is empty, with a time before that.
+func (t *tracer) idle(monotonic uint64) error {
+	if err := t.flush(monotonic - min(monotonic, uint64(slack))); err != nil {
+		return err
+	}
+	t.limited(monotonic)
+	if monotonic > t.reaped+uint64(reapEvery) {
+		t.reaped = monotonic
+		t.reap(monotonic)
+	}
+	if t.err != nil {
+		return t.err
+	}
+	return t.r.o.Idle()
+}
+
+// flush passes on what happened before a time, in order.
+func (t *tracer) flush(before uint64) error {
+	sort.SliceStable(t.pending, func(i, j int) bool { return t.pending[i].Time < t.pending[j].Time })
+	n := sort.Search(len(t.pending), func(i int) bool { return t.pending[i].Time >= before })
+	for i := range t.pending[:n] {
+		t.joiner.Add(t.pending[i])
+		t.limited(t.pending[i].Time)
+	}
+	t.pending = append(t.pending[:0], t.pending[n:]...)
+	return t.err
+}
+
+// reapEvery is how often threads with open calls are looked for.
+const reapEvery = 200 * time.Millisecond
+
+// reap ends the calls of threads that are no more.
+func (t *tracer) reap(now uint64) {
+	t.joiner.Busy(func(pid, tid uint32) {
+		for i := range t.pending {
+			if t.pending[i].Thread.TID == tid {
+				return
+			}
+		}
+		_, err := os.Stat("/proc/" + strconv.Itoa(int(pid)) + "/task/" + strconv.Itoa(int(tid)))
+		if errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Stat("/proc/" + strconv.Itoa(int(pid))); err == nil {
+				t.joiner.Gone(tid, now)
+			}
+		}
+	})
+}
+
+// emit passes events on until a limit is reached.
+func (t *tracer) emit(e event.Event) {
+	if t.err != nil {
+		return
+	}
+	limit := t.r.o.Limit
+	switch e := e.(type) {
+	case event.Call:
+		if limit > 0 && t.shown == limit {
+			t.hidden++
+			return
+		}
+		t.shown++
+		t.last = e.ID
+	case event.Return:
+		if limit > 0 && e.ID > t.last {
+			return
+		}
+	case event.Unwind:
+		if limit > 0 && e.ID > t.last {
+			return
+		}
+	case event.Ended:
+		if limit > 0 && e.ID > t.last {
+			return
+		}
+	}
+	t.err = t.r.o.Emit(e)
+}
+
+// grace is how long the calls that fill a limit are given to end.
+const grace = 300 * time.Millisecond
+
+// limited ends the run once the calls that are wanted have been shown and have ended,
+// or have not for some time.
+func (t *tracer) limited(now uint64) {
+	if t.closed || t.r.o.Limit == 0 || t.shown < t.r.o.Limit {
+		return
+	}
+	if t.filled == 0 {
+		t.filled = now
+	}
+	if !t.joiner.Open(t.last) || now > t.filled+uint64(grace) {
+		t.finish()
+	}
+}
+
+func (t *tracer) finish() {
+	if !t.closed {
+		t.closed = true
+		close(t.full)
+	}
+}
+
+// wallClock turns CLOCK_MONOTONIC into the time of day.
+func wallClock() func(uint64) time.Time {
+	var ts unix.Timespec
+	now := time.Now()
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return func(uint64) time.Time { return now }
+	}
+	base := ts.Nano()
+	return func(m uint64) time.Time { return now.Add(time.Duration(int64(m) - base)) }
+}
