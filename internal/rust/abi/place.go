@@ -72,24 +72,26 @@ func result(c Class) Place {
 // whose result is of type result (nil for none). What LLVM has made of a function
 // can differ: a place in debug info that disagrees says that it did.
 func Params(ts []*types.Type, result *types.Type) []Place {
-	places := params(ts, result, Classify)
-	for i, p := range params(ts, result, classifyC) {
-		if places[i].Kind != Unclear && !places[i].equal(p) {
-			places[i].Doubt = reprC
+	all := Predict(ts, result)
+	places := all[0].Params
+	for _, other := range all[1:] {
+		for i, p := range other.Params {
+			if places[i].Kind != Unclear && !places[i].equal(p) {
+				places[i].Doubt = reprC
+			}
 		}
 	}
 	return places
 }
 
-func params(ts []*types.Type, res *types.Type, classify func(*types.Type) Class) []Place {
+// params are the places of parameters of a function whose result is at res.
+func params(ts []*types.Type, res Place, classify func(*types.Type) Class) []Place {
 	a := allocator{ints: intRegs, floats: floatRegs}
-	if res != nil {
-		switch p := result(classify(res)); p.Kind {
-		case Indirect:
-			a.ints = a.ints[1:]
-		case Unclear:
-			a.full, a.lost = true, "result: "+p.Why
-		}
+	switch res.Kind {
+	case Indirect:
+		a.ints = a.ints[1:]
+	case Unclear:
+		a.full, a.lost = true, "result: "+res.Why
 	}
 	places := make([]Place, len(ts))
 	for i, t := range ts {
@@ -198,4 +200,35 @@ func pad(pieces []location.Piece, size int64) []location.Piece {
 	}
 	fill(int(size))
 	return out
+}
+
+// Prediction is where a function's parameters and its result are.
+type Prediction struct {
+	Params []Place
+	Result Place
+}
+
+// Predict lists all that Params and Result say without their doubts: first if no
+// wrapper is #[repr(C)], then, if that makes a difference, if those in the result
+// are, in the parameters, in both. Debug info that locates a parameter elsewhere
+// than a prediction rules it out; what is left has to agree before it is believed.
+func Predict(ts []*types.Type, res *types.Type) []Prediction {
+	var out []Prediction
+	for _, ofResult := range []func(*types.Type) Class{Classify, classifyC} {
+		r := Place{Kind: Nowhere}
+		if res != nil {
+			r = result(ofResult(res))
+		}
+		for _, ofParams := range []func(*types.Type) Class{Classify, classifyC} {
+			p := Prediction{params(ts, r, ofParams), r}
+			if !slices.ContainsFunc(out, p.equal) {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+func (p Prediction) equal(q Prediction) bool {
+	return p.Result.equal(q.Result) && slices.EqualFunc(p.Params, q.Params, Place.equal)
 }
