@@ -199,6 +199,19 @@ func TestFunctionPointer(t *testing.T) {
 	check(t, "unknown", Format(Value{Type: f, Bytes: words(17)}, nil, o), Result{Text: "0x11"})
 }
 
+// A type of std whose fields are not what they should be is not guessed at.
+func TestStdUnknown(t *testing.T) {
+	for name, want := range map[string]Result{
+		"core::num::nonzero::NonZero<u8>":      {Text: "NonZero"},
+		"alloc::vec::Vec<u8>":                  {Missing: "unsupported: Vec"},
+		"alloc::rc::Rc<u8>":                    {Missing: "unsupported: Rc"},
+		"core::time::Duration":                 {Text: "Duration"},
+		"std::collections::hash::map::HashMap": {Missing: "unsupported: HashMap"},
+	} {
+		check(t, name, Format(Value{Type: &types.Type{Name: name, Kind: types.Struct, Size: 8}, Bytes: words(1)}, nil, opts), want)
+	}
+}
+
 func FuzzFormat(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\xff\x00\x00\x00\x00\x00\x00\x00"), []byte("\xe2\x82"), 3)
 	all := tuple(tItem, tBool, tChar, slice(tStr), thin(tItem), slice(tItem))

@@ -12,7 +12,7 @@ import (
 func (p *printer) special(t *types.Type, v view, nesting int) bool {
 	path, args, _ := strings.Cut(t.Name, "<")
 	crate, _, ok := strings.Cut(path, "::")
-	if !ok || crate != "core" && crate != "alloc" && crate != "std" && crate != "hashbrown" {
+	if !ok || t.Kind == types.Pointer || crate != "core" && crate != "alloc" && crate != "std" && crate != "hashbrown" {
 		return false
 	}
 	switch {
@@ -21,6 +21,9 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 		strings.HasPrefix(path, "core::num::niche_types::"),
 		strings.HasPrefix(path, "core::sync::atomic::Atomic"):
 		inner, at := innermost(t, v)
+		if inner == t {
+			return false
+		}
 		if s, why := at.state(1); strings.HasSuffix(t.Name, "AtomicBool") || args == "bool>" && strings.HasSuffix(path, "::Atomic") {
 			if s != whole {
 				p.missing(why)
@@ -52,7 +55,8 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 		p.end(l)
 	case path == "core::cell::UnsafeCell":
 		p.str("UnsafeCell { .. }")
-	case opaque[path], strings.HasPrefix(path, "hashbrown::"), strings.HasSuffix(path, "::iter::Iter"):
+	case opaque[path], strings.HasPrefix(path, "hashbrown::"), strings.HasPrefix(path, "std::sys::"),
+		strings.HasPrefix(path, "core::iter::adapters::"), strings.Contains(path, "::iter::Iter"):
 		p.missing("unsupported: " + printable(Ident(t.Name)))
 	default:
 		return false
@@ -71,6 +75,10 @@ var forwards = map[string]bool{
 // opaque are types whose Debug impl shows something else than their fields, which
 // is not done here yet.
 var opaque = map[string]bool{
+	// Those whose parts have not been found, or a Box with an allocator of its own.
+	"alloc::boxed::Box": true, "alloc::string::String": true, "alloc::vec::Vec": true,
+	"std::ffi::os_str::OsString": true, "std::path::PathBuf": true,
+
 	"alloc::rc::Rc": true, "alloc::rc::Weak": true, "alloc::rc::UniqueRc": true,
 	"alloc::sync::Arc": true, "alloc::sync::Weak": true,
 	"alloc::collections::btree::map::BTreeMap":    true,
@@ -108,6 +116,7 @@ var opaque = map[string]bool{
 	"std::net::tcp::TcpListener":                  true,
 	"std::net::tcp::TcpStream":                    true,
 	"std::net::udp::UdpSocket":                    true,
+	"std::process::ExitStatus":                    true,
 	"std::process::Child":                         true,
 	"std::process::Command":                       true,
 	"std::sync::lazy_lock::LazyLock":              true,

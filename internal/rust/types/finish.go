@@ -107,7 +107,8 @@ func functionItems(t *Type) {
 	}
 	for i, f := range t.Fields {
 		if function(f) && slices.ContainsFunc(t.Fields[:i], func(g Field) bool { return function(g) && overlap(f, g) }) {
-			t.Kind, t.Fields = Opaque, nil // one is an item, and nothing tells which
+			// One is an item, and nothing tells which.
+			*t = Type{Name: t.Name, Kind: Opaque, Size: t.Size, Align: t.Align}
 			return
 		}
 	}

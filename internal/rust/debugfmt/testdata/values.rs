@@ -184,6 +184,8 @@ fn main() {
     probe_as(&futures[0], "{async fn values::wait} { Unresumed, text: \"q\", n: 4 }".into());
     probe_as(&futures[1], "{async fn values::wait} { Suspend0, text: \"q\", kept: 5, __awaitee: Once(true), n: 4 }".into());
     probe_as(&futures[2], "{async fn values::wait} { Returned }".into());
+    let std = (std::rc::Rc::new(1u8), std::collections::HashMap::from([(1u8, 2u8)]), std::cell::RefCell::new(3u8), std::mem::MaybeUninit::new(4u8), 5u8);
+    probe_as(&std, "(<unsupported: Rc>, <unsupported: HashMap>, <unsupported: RefCell>, <unsupported: MaybeUninit>, 5)".into());
     let mut future = moved(String::from("q"), Box::new(1));
     poll(&mut future);
     probe_as(&future, "{async fn values::moved} { Suspend0, __awaitee: {async fn values::wait} { Suspend0, text: \"q\", kept: 2, __awaitee: Once(true), n: 1 } }".into());
