@@ -136,7 +136,7 @@ fn main() {
         CharNiche::A('x'), CharNiche::B, CharNiche::C, PartlyVoid::A(1), PartlyVoid::C, Ordering::Less, Some(Ordering::Greater), None::<Ordering>];
     values![Some(1u8), None::<u8>, Some(Some(Some(true))), Some(Some(None::<bool>)), Some(None::<Option<bool>>), None::<Option<Option<bool>>>,
         Some('c'), None::<char>, Some(Some('c')), Some(None::<char>), Some(()), None::<()>, Some(&5), None::<&u8>, Some(Box::new(6)), None::<Box<u8>>,
-        Some(NonZeroU32::new(9).unwrap()), None::<NonZeroU32>, NonZeroI128::new(-3).unwrap(), Some(u128::MAX), None::<u128>, Some(String::from("s")), None::<String>,
+        Some(NonZeroU32::new(9).unwrap()), None::<NonZeroU32>, NonZeroI128::new(-3).unwrap(), Some(NonZeroU128::MAX), None::<NonZeroU128>, Some(Some(NonZeroI8::MIN)), Some(None::<NonZeroI8>), Some(None::<u128>), Some(u128::MAX), None::<u128>, Some(String::from("s")), None::<String>,
         Some("str"), None::<&str>, Some(vec![1]), None::<Vec<u8>>, Some(Some(String::new())), Some(None::<String>), Some(3.5f32), None::<Void>,
         Some(add as fn(i32) -> i32).is_some()];
     values![Ok::<(), String>(()), Err::<(), _>(String::from("bad")), Ok::<u8, Void>(3), Err::<Void, u32>(4), Ok::<Option<u8>, ()>(None), Err::<u64, Box<u32>>(Box::new(8)),
