@@ -170,6 +170,10 @@ func TestAgainstObjdump(t *testing.T) {
 			add("movsx %s,%s%s", x, ptr[2], mem(m))
 			a.LoadSX(4, x, m)
 			add("movsxd %s,%s%s", x, ptr[4], mem(m))
+			for _, n := range []int{1, 2} {
+				a.ALULoad(CMP, n, x, m)
+				add("cmp %s,%s%s", name(n, x), ptr[n], mem(m))
+			}
 			for _, n := range []int{1, 2, 4, 8} {
 				a.Store(n, m, x)
 				add("mov %s%s,%s", ptr[n], mem(m), name(n, x))
@@ -218,6 +222,10 @@ func TestAgainstObjdump(t *testing.T) {
 	add("syscall")
 	a.Pause()
 	add("pause")
+	a.RepStosb()
+	add("rep stos BYTE PTR es:[rdi],al")
+	a.RepMovsb()
+	add("rep movs BYTE PTR es:[rdi],BYTE PTR ds:[rsi]")
 	code, _, err := a.Finish()
 	if err != nil {
 		t.Fatal(err)

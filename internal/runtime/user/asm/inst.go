@@ -151,7 +151,13 @@ func (a *Assembler) ALUImm(op ALUOp, size int, dst Reg, v int32) {
 }
 
 // ALULoad is dst = dst op memory.
-func (a *Assembler) ALULoad(op ALUOp, size int, dst Reg, m Mem) { a.rm(size, dst, m, byte(op)<<3|3) }
+func (a *Assembler) ALULoad(op ALUOp, size int, dst Reg, m Mem) {
+	if size == 1 {
+		a.rm(size, dst, m, byte(op)<<3|2)
+		return
+	}
+	a.rm(size, dst, m, byte(op)<<3|3)
+}
 
 // ALUMemImm is memory = memory op v, on 4 or 8 bytes.
 func (a *Assembler) ALUMemImm(op ALUOp, size int, m Mem, v int32) {
@@ -284,6 +290,11 @@ func (a *Assembler) Rdtsc()   { a.Bytes(0x0f, 0x31) }
 func (a *Assembler) Syscall() { a.Bytes(0x0f, 0x05) }
 func (a *Assembler) Pause()   { a.Bytes(0xf3, 0x90) }
 func (a *Assembler) Int3()    { a.Bytes(0xcc) }
+
+// RepStosb stores al rcx times at rdi, RepMovsb copies rcx bytes from rsi to rdi;
+// the direction flag must be clear.
+func (a *Assembler) RepStosb() { a.Bytes(0xf3, 0xaa) }
+func (a *Assembler) RepMovsb() { a.Bytes(0xf3, 0xa4) }
 
 // Rdpid is dst = IA32_TSC_AUX.
 func (a *Assembler) Rdpid(dst Reg) {
