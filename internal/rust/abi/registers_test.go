@@ -3,6 +3,7 @@ package abi
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,10 @@ func TestRegisters(t *testing.T) {
 	rustc, err := exec.LookPath("rustc")
 	if err != nil {
 		t.Skip("no rustc")
+	}
+	// For go test's cache, which does not see what rustc reads.
+	if _, err := os.Stat("testdata/registers.rs"); err != nil {
+		t.Fatal(err)
 	}
 	for _, toolchain := range []string{"", "+nightly"} {
 		t.Run("rustc"+toolchain, func(t *testing.T) {

@@ -28,6 +28,10 @@ func TestAgainstRust(t *testing.T) {
 	if err != nil {
 		t.Skip("no rustc")
 	}
+	// For go test's cache, which does not see what rustc reads.
+	if _, err := os.Stat("testdata/values.rs"); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, toolchain string
 		flags           []string

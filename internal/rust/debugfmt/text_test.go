@@ -3,6 +3,7 @@ package debugfmt
 import (
 	"bufio"
 	"math"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,10 @@ func TestTextAgainstRust(t *testing.T) {
 	rustc, err := exec.LookPath("rustc")
 	if err != nil {
 		t.Skip("no rustc")
+	}
+	// For go test's cache, which does not see what rustc reads.
+	if _, err := os.Stat("testdata/text.rs"); err != nil {
+		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "text")
 	if out, err := exec.Command(rustc, "--edition=2021", "-O", "-o", file, "testdata/text.rs").CombinedOutput(); err != nil {
