@@ -38,10 +38,13 @@ type fn struct {
 	name   string
 	params []btf.FuncParam
 	ret    btf.Type
-	ins    asm.Instructions
-	labels int
-	label  string            // to be put on the next instruction
-	alias  map[string]string // further labels of one instruction
+	// linkage decides how the verifier looks at it: a static function with each
+	// call, a global one once, for any arguments.
+	linkage btf.FuncLinkage
+	ins     asm.Instructions
+	labels  int
+	label   string            // to be put on the next instruction
+	alias   map[string]string // further labels of one instruction
 }
 
 var (
@@ -53,7 +56,7 @@ var (
 func ptr(name string) btf.FuncParam { return btf.FuncParam{Name: name, Type: btfPtr} }
 func num(name string) btf.FuncParam { return btf.FuncParam{Name: name, Type: btfU64} }
 
-// newFn starts a function, whose name must be a C identifier and unique in the
+// newFn starts a static function, whose name must be a C identifier and unique in the
 // collection.
 func newFn(name string, params ...btf.FuncParam) *fn {
 	return &fn{name: name, params: params, ret: btfI32, alias: make(map[string]string)}
@@ -162,7 +165,7 @@ func (f *fn) atomic(op asm.AtomicOp, dst, src asm.Register) {
 
 // finish gives the function its name and its type, which the kernel demands of
 // callbacks (BTF func_info, static linkage), and checks that its jumps reach.
-func (f *fn) finish(linkage btf.FuncLinkage) (asm.Instructions, error) {
+func (f *fn) finish() (asm.Instructions, error) {
 	if f.label != "" {
 		return nil, fmt.Errorf("%s: label %s is at the end", f.name, f.label)
 	}
@@ -174,10 +177,46 @@ func (f *fn) finish(linkage btf.FuncLinkage) (asm.Instructions, error) {
 			f.ins[i] = ins.WithReference(to)
 		}
 	}
+	f.ins = reachable(f.ins)
 	f.ins[0] = btf.WithFuncMetadata(f.ins[0].WithSymbol(f.name), &btf.Func{
 		Name:    f.name,
-		Linkage: linkage,
+		Linkage: f.linkage,
 		Type:    &btf.FuncProto{Return: f.ret, Params: f.params},
 	})
 	return f.ins, nil
+}
+
+// reachable leaves out the instructions that control cannot reach, which the
+// verifier refuses.
+func reachable(ins asm.Instructions) asm.Instructions {
+	at := make(map[string]int)
+	for i := range ins {
+		if s := ins[i].Symbol(); s != "" {
+			at[s] = i
+		}
+	}
+	seen := make([]bool, len(ins))
+	for todo := []int{0}; len(todo) > 0; {
+		i := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for i < len(ins) && !seen[i] {
+			seen[i] = true
+			op := ins[i].OpCode
+			jumps := op.Class().IsJump() && op.JumpOp() != asm.Call
+			if to, ok := at[ins[i].Reference()]; ok && jumps {
+				todo = append(todo, to)
+			}
+			if jumps && (op.JumpOp() == asm.Ja || op.JumpOp() == asm.Exit) {
+				break
+			}
+			i++
+		}
+	}
+	var out asm.Instructions
+	for i := range ins {
+		if seen[i] {
+			out = append(out, ins[i])
+		}
+	}
+	return out
 }

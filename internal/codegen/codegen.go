@@ -94,6 +94,9 @@ type shape struct {
 
 // Compile makes eBPF of p for a runtime that offers o.
 func Compile(p *program.Program, o Options) (*Compiled, error) {
+	if l := p.Limits; l.MaxStr < 0 || l.MaxItems < 0 || l.Depth < 0 {
+		return nil, fmt.Errorf("codegen: limits %+v", l)
+	}
 	var roots []*types.Type
 	for i := range p.Probes {
 		if n := len(p.Probes[i].Items); n > 1<<16 {

@@ -182,11 +182,16 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%+v compiles", it)
 		}
 	}
+	p := programOf(at(0x5000, entry()))
+	p.Limits.MaxItems = -1
+	if _, err := Compile(p, everything); err == nil {
+		t.Error("negative limits compile")
+	}
 	f := newFn("f")
 	for range maxJump + 1 {
 		f.imm(r0, 0)
 	}
-	if _, err := f.finish(0); !errors.Is(err, errTooLong) {
+	if _, err := f.finish(); !errors.Is(err, errTooLong) {
 		t.Error(err)
 	}
 }

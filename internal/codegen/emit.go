@@ -26,14 +26,12 @@ type generator struct {
 	counts  []plan
 	items   []plan
 	records bool
-	deep    bool // an item's values are followed by the loop
 	static  bool
 }
 
 // program emits the main function and those that it needs.
 func (g *generator) program() (asm.Instructions, error) {
 	var edges []types.Edge
-	copies := false
 	for _, p := range g.shape.plans {
 		if p.count {
 			g.counts = append(g.counts, p)
@@ -46,42 +44,52 @@ func (g *generator) program() (asm.Instructions, error) {
 		}
 	}
 	g.records = len(g.items) > 0
-	g.deep = g.cs.deep(edges)
-	copies = len(edges) > 0
 
-	var all asm.Instructions
-	var failed error
-	add := func(f *fn, linkage btf.FuncLinkage) {
-		ins, err := f.finish(linkage)
-		if err != nil && failed == nil {
-			failed = err
-		}
-		all = append(all, ins...)
-	}
-	add(g.main(), btf.GlobalFunc)
+	fns := []*fn{g.main()}
 	for i := range g.items {
-		add(g.item(&g.items[i]), btf.StaticFunc)
+		fns = append(fns, g.item(&g.items[i]))
 	}
-	if g.records {
-		add(claim(), btf.StaticFunc)
-		add(lose(), btf.StaticFunc)
+	fns = append(fns, claim(), lose(), copyRegion(g.sizes, g.o), push(g.sizes), walk(g.sizes))
+	var scans []scanFn
+	for _, c := range g.cs.below(edges) {
+		scans = append(scans, scanFn{c.id, fmt.Sprintf("scan_%d", c.id)})
 	}
-	if copies {
-		add(copyRegion(g.sizes, g.o), btf.StaticFunc)
+	fns = append(fns, step(g.sizes, scans))
+	for _, s := range scans {
+		fns = append(fns, scan(s.name, g.cs.list[s.class].edges, g.cs, g.sizes))
 	}
-	if g.deep {
-		add(push(g.sizes), btf.StaticFunc)
-		add(walk(g.sizes), btf.GlobalFunc)
-		var scans []scanFn
-		for _, c := range g.cs.below(edges) {
-			scans = append(scans, scanFn{c.id, fmt.Sprintf("scan_%d", c.id)})
+	return join(fns)
+}
+
+// join puts the functions that the first one needs one after the other. The
+// kernel takes none that is never called.
+func join(fns []*fn) (asm.Instructions, error) {
+	byName := make(map[string]*fn)
+	for _, f := range fns {
+		byName[f.name] = f
+	}
+	done := make(map[string]asm.Instructions)
+	for todo := []*fn{fns[0]}; len(todo) > 0; todo = todo[1:] {
+		f := todo[0]
+		if done[f.name] != nil {
+			continue
 		}
-		add(step(g.sizes, scans), btf.StaticFunc)
-		for _, s := range scans {
-			add(scan(s.name, g.cs.list[s.class].edges, g.cs, g.sizes), btf.StaticFunc)
+		ins, err := f.finish()
+		if err != nil {
+			return nil, err
+		}
+		done[f.name] = ins
+		for i := range ins {
+			if ins[i].IsFunctionReference() {
+				todo = append(todo, byName[ins[i].Reference()])
+			}
 		}
 	}
-	return all, failed
+	var all asm.Instructions
+	for _, f := range fns {
+		all = append(all, done[f.name]...)
+	}
+	return all, nil
 }
 
 // Frame of the main function, below lookup's key.
@@ -95,6 +103,7 @@ const (
 // r9 first the site and then the slot.
 func (g *generator) main() *fn {
 	f := newFn(g.shape.name, ptr("ctx"))
+	f.linkage = btf.GlobalFunc
 	out, lost := f.newLabel("out"), f.newLabel("lost")
 	f.mov(r6, r1)
 	if g.p.Filter || g.records {

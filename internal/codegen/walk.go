@@ -8,6 +8,7 @@ import (
 	"ferrotrace/internal/rust/types"
 
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 )
 
 // The walk over pointers. A value's own pointers are followed by straight code:
@@ -237,6 +238,7 @@ func copyRegion(s sizes, o Options) *fn {
 	f.storeImm(r7, record.RegionLength, 0, u32)
 	f.store(r7, record.RegionAddress, r2, u64)
 	f.store(r7, record.RegionCount, r3, u64)
+	f.storeImm(r7, record.RegionStatus, record.StatusOK, u64)
 	f.store(r6, slotClass, r4, u32)
 	f.load(r1, r6, slotRecord+record.OffRegions, u32)
 	f.addImm(r1, 1)
@@ -249,7 +251,7 @@ func copyRegion(s sizes, o Options) *fn {
 	f.emit(asm.JLT.Reg(r2, r1, readIt))
 	f.load(r1, r6, slotHigh, u64)
 	f.emit(asm.JGE.Reg(r2, r1, readIt))
-	f.storeImm(r7, record.RegionStatus, record.StatusOwnFrame, u64)
+	f.storeImm(r7, record.RegionStatus, record.StatusOwnFrame, u32)
 	f.exitWith(0)
 
 	// r3 becomes the number of bytes to read, in whole elements of r1 bytes.
@@ -280,7 +282,6 @@ func copyRegion(s sizes, o Options) *fn {
 	f.addImm(r1, record.RegionSize)
 	f.helper(o.read())
 	f.emit(asm.JNE.Imm(r0, 0, failed))
-	f.storeImm(r7, record.RegionStatus, record.StatusOK, u64)
 	f.store(r7, record.RegionLength, r9, u32)
 	f.load(r2, r6, slotEnd, u32)
 	f.mov(r1, r9)
@@ -299,7 +300,7 @@ func copyRegion(s sizes, o Options) *fn {
 	f.exitWith(0)
 
 	f.place(failed)
-	f.storeImm(r7, record.RegionStatus, record.StatusUnreadable, u64)
+	f.storeImm(r7, record.RegionStatus, record.StatusUnreadable, u32)
 	f.exitWith(0)
 
 	f.place(full)
@@ -313,6 +314,7 @@ func copyRegion(s sizes, o Options) *fn {
 // each call, and so it may not be passed a slot.
 func walk(s sizes) *fn {
 	f := newFn(fnWalk, num("key"))
+	f.linkage = btf.GlobalFunc
 	out := f.newLabel("out")
 	f.lookup(runtime.MapScratch)
 	f.emit(asm.JEq.Imm(r0, 0, out))
