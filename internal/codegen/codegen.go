@@ -278,7 +278,7 @@ type site struct {
 	Count, More uint32
 }
 
-// Dump prints the programs as assembly, and the maps.
+// Dump prints the maps, the probes, the schema, and the programs as assembly.
 func (c *Compiled) Dump(w io.Writer) error {
 	for _, name := range []string{mapSites, mapIndices, runtime.MapEvents, runtime.MapTargets, runtime.MapScratch, runtime.MapCounters, runtime.MapCounts} {
 		if m := c.Spec.Maps[name]; m != nil {
@@ -291,6 +291,9 @@ func (c *Compiled) Dump(w io.Writer) error {
 		if _, err := fmt.Fprintf(w, "probe %d: %s at %#x\n", p.Cookie, p.Program, p.Offset); err != nil {
 			return err
 		}
+	}
+	if err := c.Schema.Dump(w); err != nil {
+		return err
 	}
 	for _, name := range c.names {
 		p := c.Spec.Programs[name]

@@ -3,6 +3,8 @@ package record
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
+	"strings"
 
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/program"
@@ -63,6 +65,36 @@ type Known struct {
 // Read is a part of a value, and the bit of the record's Failed that says that
 // it could not be read. Reads may share the last bit.
 type Read struct{ Off, Size, Bit int }
+
+// Dump prints what the records of each item hold.
+func (s *Schema) Dump(w io.Writer) error {
+	var b strings.Builder
+	for i, p := range s.Probes {
+		for j, it := range p.Items {
+			fmt.Fprintf(&b, "record %d.%d: %s, %d bytes\n", i, j, it.Kind, it.Size)
+			for _, v := range it.Values {
+				fmt.Fprintf(&b, "  %s %s:", v.Name, v.Rust)
+				if v.Missing != "" {
+					fmt.Fprintf(&b, " %s\n", v.Missing)
+					continue
+				}
+				fmt.Fprintf(&b, " %d bytes at %d", v.Size, v.Off)
+				for _, k := range v.Known {
+					fmt.Fprintf(&b, ", known %d: %x", k.Off, k.Bytes)
+				}
+				for _, r := range v.Reads {
+					fmt.Fprintf(&b, ", read %d+%d: bit %d", r.Off, r.Size, r.Bit)
+				}
+				for _, h := range v.Holes {
+					fmt.Fprintf(&b, ", hole %d+%d: %s", h.Off, h.Size, h.Why)
+				}
+				b.WriteByte('\n')
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
 
 // Record is a decoded record.
 type Record struct {
