@@ -28,6 +28,9 @@ type Site struct {
 	Awaits bool
 	// Exits: the call's end will be reported, so it is kept open until then.
 	Exits bool
+	// Loops: the function's code jumps back to its first instruction, so that a loop
+	// looks like an entry.
+	Loops bool
 	// Result is the value of an exit whose record holds none; nil for ().
 	Result *event.Value
 	Tail   bool
@@ -135,6 +138,9 @@ func fill(args []event.Value, r Record) {
 
 func (j *Joiner) entry(t *thread, r Record) {
 	inlined := r.Site.Inline != nil
+	if r.Site.Loops && r.Site.Exits && j.isOpen(t, r) {
+		return
+	}
 	// An inlined instance runs in its caller's frame, which is not over.
 	s := j.over(t, r, !inlined, t.panicking > 0)
 	j.nextID++
@@ -156,6 +162,17 @@ func (j *Joiner) entry(t *thread, r Record) {
 	if !r.Site.Awaits {
 		j.shown(t)
 	}
+}
+
+// isOpen says whether the latest call is of r's instance and in r's frame.
+func (j *Joiner) isOpen(t *thread, r Record) bool {
+	s := j.stack(t, r)
+	for i := len(s.open) - 1; i >= 0 && s.open[i].cfa <= r.CFA; i-- {
+		if s.open[i].cfa == r.CFA && s.open[i].site.Instance == r.Site.Instance {
+			return true
+		}
+	}
+	return false
 }
 
 // shown emits the waiting call.
@@ -264,6 +281,20 @@ func (j *Joiner) Busy(f func(pid, tid uint32)) {
 			}
 		}
 	}
+}
+
+// Open says whether a call with an id up to last is still open.
+func (j *Joiner) Open(last uint64) bool {
+	for _, t := range j.threads {
+		for _, s := range t.stacks {
+			for _, o := range s.open {
+				if o.id <= last {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // Close emits what was still waiting and returns how many calls are open, and how

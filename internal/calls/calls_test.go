@@ -28,6 +28,7 @@ var (
 	inner   = entry(2, "inner")
 	leaf    = entry(3, "leaf")
 	inlined = &Site{Kind: program.Entry, Instance: 4, Function: "inlined", Inline: &event.Inline{Caller: "outer"}}
+	looping = &Site{Kind: program.Entry, Instance: 6, Function: "loop", Exits: true, Loops: true}
 	late    = &Site{Kind: program.Entry, Instance: 5, Function: "late", Awaits: true, Exits: true,
 		Args: []event.Value{{Name: "a"}, {Name: "b", Missing: "lost"}}, ArgOf: []int{0}}
 	lateMore = &Site{Kind: program.More, Instance: 5, ArgOf: []int{1}}
@@ -92,6 +93,8 @@ func TestJoin(t *testing.T) {
 			want: "> 1 outer\n> 2 inlined\n< 1 outer 20"},
 		{name: "fiber", steps: []step{at(outer, 0x8000), at(inner, 0x1a000), at(exit(inner), 0x1a000), at(exit(outer), 0x8000)},
 			want: "> 1 outer\n> 2 inner\n< 2 inner 10\n< 1 outer 30"},
+		{name: "loop to the first instruction", steps: []step{at(looping, 0x8000), at(looping, 0x8000), at(looping, 0x7000), at(exit(looping), 0x7000), at(exit(looping), 0x8000), at(looping, 0x8000)},
+			want: "> 1 loop\n> 2 loop\n< 2 loop 10\n< 1 loop 40\n> 3 loop", open: 1},
 		{name: "exit without entry", steps: []step{at(exit(inner), 0x7000), at(outer, 0x8000)},
 			want: "> 1 outer", open: 1},
 		{name: "arguments in two records", steps: []step{{late, 0x8000, 1, []event.Value{{Name: "a", Text: "1"}}}, {lateMore, 0x8000, 1, []event.Value{{Name: "b", Text: "2"}}}},

@@ -277,10 +277,18 @@ func (ix *Index) newFunction(text string) *Function {
 // path, such as the name of a C++ function, stays as it is.
 func canonical(text string) string {
 	if p, err := path.Parse(text); err == nil {
-		return p.String()
+		text = p.String()
 	}
-	return text
+	// Nobody writes the arguments that std's types have by default, and patterns may
+	// leave them out.
+	return unwritten.Replace(text)
 }
+
+var unwritten = strings.NewReplacer(
+	", alloc::alloc::Global>", ">",
+	", std::hash::random::RandomState>", ">",
+	", std::collections::hash::map::RandomState>", ">",
+)
 
 func (f *Function) alias(symbol string) {
 	name, ok := demangle.Demangle(symbol)

@@ -53,7 +53,11 @@ func (sc *scope) appendTo(segments []string) []string {
 func (d described) pathText() string {
 	segments := d.scope.appendTo(nil)
 	if d.name != "" {
-		segments = append(segments, d.name)
+		name := d.name
+		if d.scope != nil {
+			name = ownArguments(name, d.scope.name)
+		}
+		segments = append(segments, name)
 	}
 	symbol, ok := demangle.Demangle(d.linkage)
 	if !ok {
@@ -80,6 +84,24 @@ func (d described) pathText() string {
 		return symbol
 	}
 	return strings.Join(append(of[:len(of)-len(tail):len(of)-len(tail)], tail...), "::")
+}
+
+// ownArguments takes from a method's generic arguments those of its type, which DWARF
+// repeats: push<u32, Global> of Vec<u32, Global> is push.
+func ownArguments(method, typ string) string {
+	i := strings.IndexByte(method, '<')
+	j := strings.IndexByte(typ, '<')
+	if i <= 0 || j <= 0 || !strings.HasSuffix(method, ">") || !strings.HasSuffix(typ, ">") {
+		return method
+	}
+	own, ok := strings.CutPrefix(method[i+1:len(method)-1], typ[j+1:len(typ)-1])
+	if own, more := strings.CutPrefix(own, ", "); ok && more {
+		return method[:i] + "<" + own + ">"
+	}
+	if ok && own == "" {
+		return method[:i]
+	}
+	return method
 }
 
 // split cuts a path at the :: that are not within brackets.

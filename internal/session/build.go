@@ -72,6 +72,7 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 		site := base
 		site.Args, site.ArgOf = arguments(p, s)
 		site.Awaits, site.Exits = p.More != nil, len(p.Exits) > 0
+		site.Loops = !in.Inlined && !p.Exact
 		b.add(f, s.Addr, s.Inst, b.item(p, s, program.Entry, site.ArgOf, in.Inlined), &site)
 	}
 	if p.More != nil {

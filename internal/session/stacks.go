@@ -6,31 +6,36 @@ import (
 	"ferrotrace/internal/target"
 )
 
-// stacks finds stack mappings; it implements calls.Stacks.
+// stacks knows what processes have mapped; it implements calls.Stacks.
 type stacks struct {
 	known map[uint32][]target.Mapping
 }
 
 func newStacks() *stacks { return &stacks{known: map[uint32][]target.Mapping{}} }
 
-// Stack returns the mapping that addr is in. What a process has mapped is read again
-// when an address is in none that is known.
+// Stack returns the bounds of the mapping that addr is in.
 func (s *stacks) Stack(pid uint32, addr uint64) (low, high uint64, ok bool) {
+	m, ok := s.mapping(pid, addr)
+	return m.Start, m.End, ok
+}
+
+// mapping finds the mapping that addr is in. What a process has mapped is read again
+// when an address is in none that is known.
+func (s *stacks) mapping(pid uint32, addr uint64) (target.Mapping, bool) {
 	if m, ok := find(s.known[pid], addr); ok {
-		return m.Start, m.End, true
+		return m, true
 	}
 	p, err := target.Open(int(pid))
 	if err != nil {
-		return 0, 0, false
+		return target.Mapping{}, false
 	}
 	defer p.Close()
 	maps, err := p.Maps()
 	if err != nil {
-		return 0, 0, false
+		return target.Mapping{}, false
 	}
 	s.known[pid] = maps
-	m, ok := find(maps, addr)
-	return m.Start, m.End, ok
+	return find(maps, addr)
 }
 
 func find(maps []target.Mapping, addr uint64) (target.Mapping, bool) {

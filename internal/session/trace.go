@@ -111,7 +111,9 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	}
 	notes.print(r.o.Note)
 	t := &tracer{r: r, schema: compiled.Schema, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
-	t.joiner = calls.New(newStacks(), wallClock(), t.emit)
+	stacks := newStacks()
+	t.schema.Func = newNames(stacks, r.files).at
+	t.joiner = calls.New(stacks, wallClock(), t.emit)
 	if err := r.o.Idle(); err != nil {
 		return err
 	}
