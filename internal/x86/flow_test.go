@@ -526,3 +526,43 @@ END align
 		t.Errorf("align: slot written at %#x %v", addr, ok)
 	}
 }
+
+// FuzzFunc looks at any bytes as a function's code: nothing may panic or run
+// away, and what is returned must lie in the function.
+func FuzzFunc(f *testing.F) {
+	f.Add([]byte("\x55\x48\x89\xe5\x83\xff\x03\x77\x09\xff\xe0\x74\xfd\xc3\x90\xeb\xf0\x5d\xc3"), uint8(3), uint8(9))
+	f.Add([]byte("\x48\x8d\x0d\x20\x00\x00\x00\x48\x63\x04\x81\x48\x01\xc8\xff\xe0\x31\xc0\xc3"), uint8(0), uint8(16))
+	f.Fuzz(func(t *testing.T, b []byte, lo, hi uint8) {
+		const base = 0x1000
+		code := func(addr uint64) []byte {
+			if addr < base || addr-base >= uint64(len(b)) {
+				return nil
+			}
+			return b[addr-base:]
+		}
+		all := Range{base, base + uint64(len(b))}
+		fn, err := NewFunc(code, []Range{all}, NoReturn(code))
+		if err != nil {
+			return
+		}
+		exits, _ := fn.Exits()
+		for _, e := range exits {
+			if !all.Contains(e.Addr) || all.Contains(e.Target) {
+				t.Fatalf("exit %+v", e)
+			}
+			fn.ResultWritten(e, RAX)
+			fn.ResultWritten(e, X0)
+		}
+		inst := []Range{{base + uint64(lo), base + uint64(hi)}}
+		for _, e := range fn.Entries(inst, []Edge{{base, base + uint64(hi)}}).Entries {
+			if !inst[0].Contains(e.Addr) {
+				t.Fatalf("entry %+v", e)
+			}
+		}
+		steps := fn.Straight(base)
+		WrittenAt(steps, -16, 8)
+		PathCrosses(steps)
+		CallerReads(code, base, RAX, 100)
+		FindRefs(b, base, map[uint64]struct{}{base: {}, base + uint64(lo): {}})
+	})
+}

@@ -61,7 +61,9 @@ type Func struct {
 
 	mark  []uint32 // visited marks, valid where equal to stamp
 	stamp uint32
-	work  []int32
+	// budget is what is left of tableBudget: hostile code must not cost more.
+	budget int
+	work   []int32
 
 	frames []frameState // by instruction
 }
@@ -119,6 +121,7 @@ func NewFunc(code Code, parts []Range, noReturn func(target uint64) bool) (*Func
 		}
 	}
 	f.mark = make([]uint32, len(f.Insts))
+	f.budget = tableBudget
 	f.findDead()
 	f.link()
 	f.resolve()

@@ -8,17 +8,29 @@ package x86
 // remembers its answers and must not be called from several goroutines at once.
 func NoReturn(code Code) func(target uint64) bool {
 	n := &noReturn{code: code, known: map[uint64]bool{}}
-	return func(target uint64) bool { return n.never(target, 0) }
+	return n.ask
 }
 
 const (
-	noReturnInsts = 400 // instructions looked at in one function
-	noReturnDepth = 6   // calls followed
+	noReturnInsts = 400  // instructions looked at in one function
+	noReturnDepth = 8    // calls followed
+	noReturnTotal = 4000 // instructions looked at for one answer
 )
 
 type noReturn struct {
 	code  Code
 	known map[uint64]bool
+	left  int  // of noReturnTotal
+	cut   bool // a limit was met, so that a negative answer may be wrong
+}
+
+// ask answers for target; what limits have spoilt is remembered for target
+// alone, so that the next question starts afresh.
+func (n *noReturn) ask(target uint64) bool {
+	n.left = noReturnTotal
+	v := n.never(target, 0)
+	n.known[target] = v
+	return v
 }
 
 func (n *noReturn) never(start uint64, depth int) bool {
@@ -26,24 +38,33 @@ func (n *noReturn) never(start uint64, depth int) bool {
 		return v
 	}
 	if depth >= noReturnDepth {
+		n.cut = true
 		return false
 	}
+	before := n.cut
+	n.cut = false
 	n.known[start] = false // a recursive call is taken to return
 	v := n.walk(start, depth)
-	n.known[start] = v
+	if !v && n.cut {
+		delete(n.known, start)
+	} else {
+		n.known[start] = v
+	}
+	n.cut = n.cut || before
 	return v
 }
 
 func (n *noReturn) walk(start uint64, depth int) bool {
 	seen := map[uint64]bool{}
 	work := []uint64{start}
-	for left := noReturnInsts; len(work) > 0; {
+	for len(work) > 0 {
 		addr := work[len(work)-1]
 		work = work[:len(work)-1]
 		for next := addr; !seen[next]; {
 			addr = next
 			seen[addr] = true
-			if left--; left < 0 {
+			if n.left--; n.left < 0 || len(seen) > noReturnInsts {
+				n.cut = true
 				return false
 			}
 			in, err := Decode(n.code(addr), addr)

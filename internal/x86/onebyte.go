@@ -232,7 +232,7 @@ func (d *dec) oneByte() {
 	case 0xa6, 0xa7: // cmps
 		d.stringOp(true, true)
 		d.MemWrite = false
-		d.setFlags()
+		d.someFlags() // none if rcx is 0
 	case 0xa8, 0xa9: // test
 		w := d.opWidth()
 		d.read(RAX)
@@ -250,11 +250,14 @@ func (d *dec) oneByte() {
 		d.stringOp(false, true)
 		d.MemWrite = false
 		d.write(RAX, d.opWidth())
+		if d.Reads.Has(RCX) {
+			d.WritesFull &^= RAX.Set()
+		}
 	case 0xae, 0xaf: // scas
 		d.stringOp(true, false)
 		d.MemWrite = false
 		d.read(RAX)
-		d.setFlags()
+		d.someFlags()
 	case 0xc0, 0xc1, 0xd0, 0xd1, 0xd2, 0xd3:
 		d.shift()
 	case 0xc2, 0xc3:
@@ -576,7 +579,11 @@ func (d *dec) group3() {
 				d.read(RDX)
 			}
 		}
-		d.setFlags()
+		if d.regLo >= 6 {
+			d.someFlags() // undefined, and unchanged on AMD
+		} else {
+			d.setFlags()
+		}
 	}
 }
 

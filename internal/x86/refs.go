@@ -25,11 +25,11 @@ type Ref struct {
 	Kind         RefKind
 }
 
-// FindRefs finds the references by 32-bit displacement (not those of short jumps) in code, which lies at base, to
-// any of targets, in order of address. It looks at bytes, not at instructions:
-// nothing that is there is missed, but what it finds may lie across
-// instructions or in data, and Addr may be a prefix too early; the caller
-// decodes the function around it to be sure.
+// FindRefs finds the references by 32-bit displacement (not those of short
+// jumps) in code, which lies at base, to any of targets, in order of address.
+// It looks at bytes, not at instructions: nothing that is there is missed, but
+// what it finds may lie across instructions or in data, and Addr may be a
+// prefix too early; the caller decodes the function around it to be sure.
 func FindRefs(code []byte, base uint64, targets map[uint64]struct{}) []Ref {
 	if len(targets) == 0 || len(code) < 5 {
 		return nil

@@ -5,8 +5,10 @@ import (
 	"slices"
 )
 
-// maxTable bounds the entries of one jump table.
-const maxTable = 1 << 14
+const (
+	maxTable    = 1 << 14 // entries of one jump table
+	tableBudget = 1 << 24 // steps of all searches for one function's tables
+)
 
 // resolve finds the function's indirect jumps that are table dispatches and
 // reads their tables. Code that is only reached through one table may hold the
@@ -154,11 +156,12 @@ func (f *Func) localDef(i int, r Reg) (int, bool) {
 	def := -1
 	f.begin()
 	f.pushPreds(i)
-	for steps := 0; steps < maxWalk; steps++ {
+	for steps := 0; steps < maxWalk && f.budget > 0; steps++ {
 		j, ok := f.pop()
 		if !ok {
 			return def, def >= 0
 		}
+		f.budget--
 		in := &f.Insts[j]
 		switch {
 		case !changes(in).Has(r):
@@ -223,7 +226,7 @@ func (f *Func) constant(i int, r Reg) (uint64, bool) {
 			continue
 		}
 		seen[p] = true
-		if len(seen) > 4*maxWalk {
+		if f.budget--; f.budget < 0 || len(seen) > 4*maxWalk {
 			return 0, false
 		}
 		in, r := &f.Insts[p.at], p.reg
@@ -267,6 +270,7 @@ func (f *Func) constant(i int, r Reg) (uint64, bool) {
 func (f *Func) spilled(m *Mem) (uint64, bool) {
 	var value uint64
 	have := false
+	f.budget -= len(f.Insts) / 16
 	for i := range f.Insts {
 		in := &f.Insts[i]
 		if !in.MemWrite || in.Mem.Base != m.Base || in.Mem.Disp != m.Disp || in.Mem.Index != NoReg {

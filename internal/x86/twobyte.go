@@ -216,6 +216,13 @@ func (d *dec) twoByte() {
 		d.Dst = d.reg
 		d.write(d.reg, osz)
 		d.setFlags()
+		if d.pfx != 0xf3 {
+			// bsf and bsr leave the register as it is if the source is 0.
+			// LLVM makes use of that at times, and at others has a source
+			// that can't be 0.
+			d.read(d.reg)
+			d.Loose = true
+		}
 	case 0xc0, 0xc1: // xadd
 		d.modrm()
 		w := d.opWidth()

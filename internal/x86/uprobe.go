@@ -70,8 +70,9 @@ var goodOpcodes64 = [16]uint16{
 // copy; the branches with a 66 prefix; rex.B nop, an xchg that kernels before
 // 6.19 take for a nop and leave out; and VEX and EVEX instructions whose opcode
 // byte is that of a branch, return, call, nop or popf: the kernel looks at the
-// byte without regard to the prefix (OPCODE1), and would leave out a vpor (EB)
-// as a jmp, or not correct the instruction pointer after a vcmpps (C2).
+// byte without regard to the prefix (OPCODE1). It leaves out a vpor (EB) as if
+// it were a jmp (seen on 6.18: the result of vpor was missing), and does not
+// correct the instruction pointer after a vcmpps (C2).
 func CanProbe(in Inst) bool {
 	const refused = PrefixES | PrefixCS | PrefixSS | PrefixDS | PrefixLock
 	if in.Len == 0 || in.Prefixes&refused != 0 {
