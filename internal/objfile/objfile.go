@@ -253,6 +253,11 @@ func (f *File) parseProgs(off, n uint64) error {
 			}
 			p.filesz = size - min(p.off, size)
 		}
+		// Loaded segments stand in the order of addresses (gABI, "Program Header"): at
+		// one address there is one byte.
+		if n := len(f.segments); n > 0 && p.vaddr < f.segments[n-1].Addr+f.segments[n-1].MemSize {
+			return fmt.Errorf("%w: segment at %#x overlaps", ErrFormat, p.vaddr)
+		}
 		f.segments = append(f.segments, Segment{
 			Addr: p.vaddr, Offset: p.off, FileSize: p.filesz, MemSize: p.memsz,
 			Exec: p.flags&elf.PF_X != 0, Write: p.flags&elf.PF_W != 0,
@@ -373,8 +378,8 @@ func buildID(b []byte) []byte {
 	return nil
 }
 
-// Segments lists the parts of the file that are loaded, in the order of the file. The
-// slice is not to be modified.
+// Segments lists the parts of the file that are loaded, in the order of addresses and
+// without overlap. The slice is not to be modified.
 func (f *File) Segments() []Segment { return f.segments }
 
 func (f *File) segment(addr uint64) *Segment {
