@@ -315,7 +315,7 @@ func (m *Map) placeRings(take func(n, alignment uint64) uint64, cpus uint64) {
 	m.RingSize = max(uint64(1)<<bits.Len64((uint64(m.MaxEntries)-1)/cpus), minRing)
 	m.MaxRecord = m.RingSize/2 - RingWord
 	m.Rings = take(RingHeader*cpus, 128)
-	m.Data = take(m.RingSize*cpus, 4096)
+	m.Data = take(m.RingSize*cpus+1, 4096) // an empty record at the end has an address too
 }
 
 func align(n, to uint64) uint64 { return (n + to - 1) &^ (to - 1) }

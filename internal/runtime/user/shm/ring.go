@@ -60,7 +60,8 @@ func (r *Ring) Reserve(n, cpu int) []byte {
 		word := r.data(cpu) + at
 		atomic.StoreUint64(r.m.u64(word), RingBusy<<32|uint64(n))
 		word += RingWord
-		return r.m.mem[word : word+uint64(n) : word+need-RingWord]
+		// Of no capacity it would have no address either.
+		return r.m.mem[word : word+uint64(n) : word+max(uint64(n), 1)]
 	}
 }
 
