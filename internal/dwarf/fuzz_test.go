@@ -304,6 +304,28 @@ func FuzzLSDA(f *testing.F) {
 	})
 }
 
+// TestLineHeader: numbers that a line number program divides by are not 0.
+func TestLineHeader(t *testing.T) {
+	header := func(span, opBase byte) []byte {
+		b := []byte{0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 1, 1, 1, 0, span, opBase}
+		b = append(b, make([]byte, int(opBase)-1)...)
+		b = append(b, 0, 0) // no directories, no files
+		binary.LittleEndian.PutUint32(b[6:], uint32(len(b)-10))
+		b = append(b, 0, 9, lneSetAddress, 0, 0x10, 0, 0, 0, 0, 0, 0, opBase, lnsConstAddPC, lnsAdvancePC, 4, 0, 1, lneEndSequence)
+		binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
+		return b
+	}
+	for _, opBase := range []byte{13, 255} {
+		if _, err := unitFor(t, Sections{Line: header(0, opBase)}, 4).Lines(); !errors.Is(err, ErrDWARF) {
+			t.Errorf("line range 0, opcode base %d: %v", opBase, err)
+		}
+		table, err := unitFor(t, Sections{Line: header(14, opBase)}, 4).Lines()
+		if err != nil || len(table.Rows) != 2 || table.Rows[0].Addr != 0x1000 {
+			t.Errorf("opcode base %d: %+v, %v", opBase, table, err)
+		}
+	}
+}
+
 func TestLSDA(t *testing.T) {
 	mem := []byte{0xff, 0x9b, 0x19, 0x01, 0x0c, 5, 4, 0x20, 0, 9, 6, 0, 0, 0x10, 4, 0x30, 1, 1, 0}
 	sites, ok := parseLSDA(mem, 0x2000, Range{0x1000, 0x1040})

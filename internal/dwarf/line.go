@@ -158,11 +158,8 @@ func (u *Unit) parseLineHeader(off uint64) (*lineHeader, error) {
 	h.lineBase = int8(b.u8())
 	h.lineSpan = b.u8()
 	h.opBase = b.u8()
-	if b.bad || h.opBase == 0 || h.maxOps == 0 {
+	if b.bad || h.opBase == 0 || h.maxOps == 0 || h.lineSpan == 0 {
 		return nil, fmt.Errorf("%w: line table header", ErrDWARF)
-	}
-	if h.lineSpan == 0 && h.opBase < 255 {
-		h.lineSpan = 1 // only division by it would be wrong; such opcodes must not occur
 	}
 	h.lengths = b.bytes(uint64(h.opBase - 1))
 	var err error
