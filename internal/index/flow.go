@@ -158,6 +158,8 @@ type state struct {
 	// register held at the entry; overwritten are bytes of the caller's frame that no
 	// longer hold what they held.
 	spilled, overwritten map[int64]bool
+	// wrote: memory outside of the function's own frame has been written.
+	wrote bool
 }
 
 // argumentRegs are those that take arguments (psABI 3.2.3).
@@ -173,10 +175,11 @@ func follow(steps []x86.Step) []state {
 	holds := argumentRegs // registers that hold an argument
 	for i := range steps {
 		s := &steps[i]
-		states = append(states, state{cur.changed, clone(cur.spilled), clone(cur.overwritten)})
+		states = append(states, state{cur.changed, clone(cur.spilled), clone(cur.overwritten), cur.wrote})
 		from := holds&taken(s) != 0 && taken(s)&^holds == 0
 		if s.MemWrite || s.Stores {
 			to, known := stored(s)
+			cur.wrote = cur.wrote || !known || to.Offset >= 0
 			if !known {
 				if s.Mem.Base == x86.RSP || s.Mem.Base == x86.RBP {
 					return states // somewhere in the frame

@@ -132,7 +132,8 @@ func (in *Instance) allInPlace(ix *Index, fl *flow, p *Plan, at []int, k int) bo
 		if at[i] > k {
 			return false
 		}
-		if _, ok := ix.onStraightPath(fl, &p.Params[i], in.Low(), k); !ok {
+		place, ok := ix.onStraightPath(fl, &p.Params[i], in.Low(), k)
+		if _, gone := place.Gone(); !ok || gone {
 			return false
 		}
 	}
@@ -184,6 +185,7 @@ func (in *Instance) site(ix *Index, fl *flow, p *Plan, k int, wanted func(int) b
 
 func (in *Instance) planInlined(ix *Index, fl *flow, p *Plan) {
 	entered := fl.code.Entries(in.Ranges, fl.edges)
+	refused := false
 	for i := range entered.Entries {
 		e := &entered.Entries[i]
 		addr := e.Addr
@@ -191,19 +193,73 @@ func (in *Instance) planInlined(ix *Index, fl *flow, p *Plan) {
 			// The padding before a loop is run through once, its head each time round.
 			addr, e.Addr, e.Looped = e.First, e.First, false
 		}
-		s := Site{Addr: addr}
-		if i, ok := fl.code.Index(addr); ok {
-			s.Inst = fl.code.Insts[i]
-		}
-		if cfa, err := ix.cfa(addr); err == nil {
+		inst, moved, ok := fl.probeable(addr)
+		refused = refused || !ok
+		s := Site{Addr: inst.Addr, Inst: inst}
+		if cfa, err := ix.cfa(s.Addr); err == nil {
 			s.CFA = cfa
 		}
 		for i := range p.Params {
-			s.Places = append(s.Places, ix.inInlined(fl, &p.Params[i], addr))
+			place := ix.inInlined(fl, &p.Params[i], addr)
+			if moved && !fl.keeps(place, addr, s.Addr) {
+				place = location.MissingPlace(int(p.Params[i].Type.Size), "unsupported: the kernel refuses a probe where it is")
+			}
+			s.Places = append(s.Places, place)
 		}
 		p.Entries = append(p.Entries, s)
 	}
-	p.Exact, p.Inexact = in.exact(fl, entered)
+	if p.Exact, p.Inexact = in.exact(fl, entered); p.Exact && refused {
+		p.Exact, p.Inexact = false, "the kernel refuses a probe on the instruction at which it is entered"
+	}
+}
+
+// probeable is the first instruction in the straight code from addr on that the kernel
+// lets be probed (it refuses locked ones, for one); moved says that it is not the one
+// at addr, and ok whether there is one.
+func (fl *flow) probeable(addr uint64) (inst x86.Inst, moved, ok bool) {
+	i, found := fl.code.Index(addr)
+	if !found {
+		return x86.Inst{Addr: addr}, false, false
+	}
+	for n := range 8 {
+		if i+n >= len(fl.code.Insts) || n > 0 && (fl.code.JumpedTo(fl.code.Insts[i+n].Addr) || fl.pads[fl.code.Insts[i+n].Addr]) {
+			break
+		}
+		in := fl.code.Insts[i+n]
+		if x86.CanProbe(in) {
+			return in, n > 0, true
+		}
+		if in.Branches() || !in.FallsThrough() || in.Kind == x86.Call || in.Kind == x86.CallIndirect {
+			break
+		}
+	}
+	return fl.code.Insts[i], false, false
+}
+
+// keeps says whether the instructions from one address to another leave a place as it
+// is: none writes a register that it reads, and it reads no memory.
+func (fl *flow) keeps(p location.Place, from, to uint64) bool {
+	var reads x86.RegSet
+	for _, q := range p.Pieces {
+		if q.Kind == location.Memory {
+			return false
+		}
+		for _, o := range q.Expr {
+			if o.Kind == location.OpDeref {
+				return false
+			}
+		}
+	}
+	for _, r := range registers(p) {
+		reads |= hardware(r).Set()
+	}
+	i, _ := fl.code.Index(from)
+	for ; i < len(fl.code.Insts) && fl.code.Insts[i].Addr < to; i++ {
+		if fl.code.Insts[i].Writes&reads != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // exact says whether each entry of an inlined instance is one call, and if not, why.

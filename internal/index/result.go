@@ -1,6 +1,8 @@
 package index
 
 import (
+	"slices"
+
 	"ferrotrace/internal/dwarf"
 	"ferrotrace/internal/location"
 	"ferrotrace/internal/rust/abi"
@@ -26,22 +28,64 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 		r.Missing = "unsupported: its type can't be read"
 		return r
 	}
-	place := abi.Result(t)
+	candidates := in.predictions(ix, p, t)
+	if changed || len(candidates) == 0 {
+		r.Missing = changedSignature
+		return r
+	}
+	place := candidates[0]
+	if len(candidates) > 1 {
+		// Debug info does not tell a #[repr(C)] wrapper, which is returned in memory, from
+		// one that is a scalar. Who returns an address has no use for the second register.
+		place = in.pair(fl, p, candidates)
+	}
 	switch {
 	case place.Kind == abi.Nowhere:
-		return r
-	case changed || in.unlikeABI(ix, fl, p, t):
-		r.Missing = changedSignature
 	case place.Kind == abi.Unclear:
 		r.Missing = "unsupported: " + place.Why
-	case place.Doubt != "":
-		r.Missing = "unsupported: it is " + place.Doubt
 	case !in.returned(ix, fl, p, place):
 		r.Missing = "unsupported: result may have been removed"
 	default:
 		r.Place = place.Location
 	}
 	return r
+}
+
+// predictions are the places of the result that the ABI has where it has the
+// parameters that are located in registers. Without one the signature is no longer the
+// source's.
+func (in *Instance) predictions(ix *Index, p *Plan, result *types.Type) []abi.Place {
+	ts := make([]*types.Type, len(p.Params))
+	at := make([]location.Place, len(p.Params))
+	for i := range p.Params {
+		ts[i] = p.Params[i].Type
+		at[i], _ = ix.locate(&p.Params[i], in.Low(), in.Low())
+	}
+	var places []abi.Place
+next:
+	for _, c := range abi.Predict(ts, result) {
+		for i, want := range c.Params {
+			if want.Kind != abi.Unclear && elsewhere(at[i], want) {
+				continue next
+			}
+		}
+		if !slices.ContainsFunc(places, func(o abi.Place) bool { return o.Kind == c.Result.Kind && o.Location.Equal(c.Result.Location) }) {
+			places = append(places, c.Result)
+		}
+	}
+	return places
+}
+
+// pair is the candidate that is in two registers if the function is seen to write
+// both; else it is unclear which holds.
+func (in *Instance) pair(fl *flow, p *Plan, candidates []abi.Place) abi.Place {
+	for _, c := range candidates {
+		if regs := registers(c.Location); c.Kind == abi.Direct && len(regs) == 2 &&
+			in.writes(fl, p, hardware(regs[0])) && in.writes(fl, p, hardware(regs[1])) {
+			return c
+		}
+	}
+	return abi.Place{Why: "where it is hangs on whether a type in the signature is #[repr(C)], which the debug info does not say"}
 }
 
 // resultType is the type of a function's result, nil for none, and whether the debug
@@ -74,32 +118,19 @@ func (ix *Index) resultType(in *Instance) (t *types.Type, changed bool) {
 	return t, changed
 }
 
-// unlikeABI says whether a parameter stands in another register than the ABI has it
-// in: then the signature is no longer the source's.
-func (in *Instance) unlikeABI(ix *Index, fl *flow, p *Plan, result *types.Type) bool {
-	ts := make([]*types.Type, len(p.Params))
-	for i := range p.Params {
-		ts[i] = p.Params[i].Type
+// elsewhere says whether a parameter stands in another register than the ABI has it in.
+func elsewhere(got location.Place, want abi.Place) bool {
+	if want.Kind == abi.Indirect {
+		a, b := pointerReg(got), pointerReg(want.Location)
+		return a != b && a >= 0 && b >= 0
 	}
-	for i, want := range abi.Params(ts, result) {
-		if want.Kind == abi.Unclear || want.Doubt != "" {
+	for _, g := range got.Pieces {
+		if g.Kind != location.Register {
 			continue
 		}
-		got, _ := ix.locate(&p.Params[i], in.Low(), in.Low())
-		if want.Kind == abi.Indirect {
-			if a, b := pointerReg(got), pointerReg(want.Location); a != b && a >= 0 && b >= 0 {
+		for _, w := range want.Location.Pieces {
+			if w.Offset == g.Offset && w.Kind == location.Register && w.Reg != g.Reg {
 				return true
-			}
-			continue
-		}
-		for _, g := range got.Pieces {
-			if g.Kind != location.Register {
-				continue
-			}
-			for _, w := range want.Location.Pieces {
-				if w.Offset == g.Offset && w.Kind == location.Register && w.Reg != g.Reg {
-					return true
-				}
 			}
 		}
 	}

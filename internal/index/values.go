@@ -168,7 +168,7 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 		addr = fl.steps[k].Addr
 	}
 	place, same := ix.locate(p, low, addr)
-	if !same {
+	if !same && !fl.passed(place, k) {
 		return place, false
 	}
 	if fl.onPath != nil {
@@ -214,6 +214,22 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 		}
 	}
 	return place.RebaseCFA(fl.cfaAt(k)), true
+}
+
+// passed says whether a place that the debug info states only from somewhere behind
+// the entry on is, at step k, just what an argument register held at the entry, or
+// memory that one led to.
+func (fl *flow) passed(p location.Place, k int) bool {
+	if k >= len(fl.path) || fl.path[k].wrote {
+		return false
+	}
+	regs := registers(p)
+	for _, r := range regs {
+		if !argumentRegs.Has(hardware(r)) || fl.path[k].changed.Has(hardware(r)) {
+			return false
+		}
+	}
+	return len(regs) > 0 && p.Complete()
 }
 
 // usesFrame says whether a place still hangs on a frame base that is not known.

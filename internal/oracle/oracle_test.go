@@ -185,7 +185,10 @@ func TestValues(t *testing.T) {
 	for _, p := range profiles {
 		t.Run(p.Name, func(t *testing.T) {
 			truth, events := run(t, "trace", "values::**", "--", fixture.Build(t, "values", p))
-			v := check(t, truth, events, nil)
+			v := check(t, truth, events, func(path string, _, _ int) bool {
+				// v0 symbols call it <values::traits::Cat as values::traits::Speak>::whisper.
+				return p == fixture.ReleaseV0 && path == "values::traits::Speak::whisper"
+			})
 			if v.Right < 300 {
 				t.Errorf("only %d values were right", v.Right)
 			}
@@ -199,8 +202,15 @@ func TestTraps(t *testing.T) {
 	for _, p := range append(slices.Clone(profiles), fixture.OptS, fixture.LTO, fixture.FramePointers) {
 		t.Run(p.Name, func(t *testing.T) {
 			truth, events := run(t, "trace", "traps::**", "--", fixture.Build(t, "traps", p))
-			merged := func(path string, _, _ int) bool { return strings.HasPrefix(path, "traps::merged::") }
-			check(t, truth, events, merged)
+			// Of functions that LLVM has merged one may be left, in code, symbols and debug
+			// info: nothing tells that calls of it were another's.
+			truth = slices.DeleteFunc(truth, func(l fixture.Line) bool {
+				return l.Path == "traps::merged::generic" || strings.HasPrefix(l.Path, "traps::merged::generic::")
+			})
+			check(t, truth, events, func(path string, told, traced int) bool {
+				// The inner calls of the recursion are not told.
+				return strings.HasPrefix(path, "traps::merged::") || path == "traps::arguments::tail_recursive" && traced > told
+			})
 		})
 	}
 }

@@ -54,6 +54,11 @@ func Count(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, probe := range r.unplanted {
+		for _, item := range r.b.prog.Probes[probe].Items {
+			rows[item.Count].Exact = false
+		}
+	}
 	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
 		return err
 	}

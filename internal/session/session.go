@@ -70,6 +70,8 @@ type run struct {
 	sess    runtime.Session
 	b       *builder
 	who     runtime.Who
+	// unplanted are the cookies of the probes that could not be attached.
+	unplanted []uint64
 }
 
 // open resolves the target and indexes its files. A command is held, not yet run.
@@ -237,6 +239,9 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	failed, err := r.sess.Attach(ctx, compiled.Probes, r.who)
 	if err != nil {
 		return nil, 0, err
+	}
+	for _, e := range failed {
+		r.unplanted = append(r.unplanted, e.Probe.Cookie)
 	}
 	for i, e := range failed {
 		if i == 5 {

@@ -108,7 +108,7 @@ const (
 	Movzx             // movzx: Dst from Src or Mem
 	Add               // add Dst, Src | Mem | Imm
 	Sub               // sub Dst, Src | Mem | Imm
-	And               // and Dst, Src | Mem | Imm
+	And               // and Dst, Src | Mem | Imm, of any size (see OpSize)
 	Xor               // xor Dst, Src | Mem | Imm
 	Cmp               // cmp Src, Imm (Src), or of other operands (Src is NoReg)
 	Leave             // mov rsp, rbp; pop rbp

@@ -482,7 +482,7 @@ func (d *dec) aluOp(op byte, w int, rm bool, dst, src Reg) {
 	if d.sized(d.reg, w) != d.reg || d.sized(d.rm, w) != d.rm {
 		// ah and its like: not the register that the tracker means.
 		d.Kind = Other
-	} else if w >= 4 || op == 7 {
+	} else if w >= 4 || op == 4 || op == 7 {
 		d.Kind = aluKinds[op]
 	}
 	d.read(src)

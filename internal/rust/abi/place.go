@@ -53,7 +53,7 @@ func Result(t *types.Type) Place {
 	if p.Kind != Unclear && !p.equal(result(classifyC(t))) {
 		p.Doubt = reprC
 	}
-	return p
+	return oneBits(t, p)
 }
 
 func result(c Class) Place {
@@ -217,7 +217,7 @@ func Predict(ts []*types.Type, res *types.Type) []Prediction {
 	for _, ofResult := range []func(*types.Type) Class{Classify, classifyC} {
 		r := Place{Kind: Nowhere}
 		if res != nil {
-			r = result(ofResult(res))
+			r = oneBits(res, result(ofResult(res)))
 		}
 		for _, ofParams := range []func(*types.Type) Class{Classify, classifyC} {
 			p := Prediction{params(ts, r, ofParams), r}
