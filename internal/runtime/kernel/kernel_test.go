@@ -159,9 +159,13 @@ func TestManyCulprits(t *testing.T) {
 		p := start(t, path)
 		s := load(t, single, newSpec(true, false))
 		var probes []runtime.Probe
-		for i := range 200 {
+		n := 200
+		if single {
+			n = 30 // recent kernels wait for a grace period at each detach
+		}
+		for i := range n {
 			name := "work"
-			if i%67 == 13 {
+			if i%13 == 5 {
 				name = "refused"
 			}
 			probes = append(probes, at(t, path, name, uint64(i), "record"))
@@ -170,12 +174,12 @@ func TestManyCulprits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(failed) != 3 {
-			t.Errorf("%d failed, want 3", len(failed))
+		if bad := (n + 7) / 13; len(failed) != bad {
+			t.Errorf("%d failed, want %d", len(failed), bad)
 		}
 		p.do("work 1")
-		if n := len(s.records(t)); n != 197 {
-			t.Errorf("%d records, want 197", n)
+		if got := len(s.records(t)); got != n-len(failed) {
+			t.Errorf("%d records, want %d", got, n-len(failed))
 		}
 	})
 }
