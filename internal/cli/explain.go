@@ -7,6 +7,7 @@ import (
 
 	"ferrotrace/internal/explain"
 	"ferrotrace/internal/index"
+	"ferrotrace/internal/session"
 )
 
 func newExplain() *cobra.Command {
@@ -55,11 +56,7 @@ not there: why, and what to do about it.`,
 					f.warn(cmd, "%v", err)
 				}
 				for _, in := range instances {
-					e, err := explain.Instance(in)
-					if err != nil {
-						return err
-					}
-					if err := o.Event(e); err != nil {
+					if err := o.Event(explain.Instance(in, session.Cost)); err != nil {
 						return err
 					}
 				}

@@ -12,7 +12,6 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
-	"ferrotrace/internal/runtime/kernel"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
@@ -50,8 +49,11 @@ func Signature(f *index.Function) string {
 	return b.String()
 }
 
-// Instance explains one instance.
-func Instance(in *index.Instance) (event.Instance, error) {
+// Cost is about what a hit of a probe on an instruction costs the target.
+type Cost func(x86.Inst) time.Duration
+
+// Instance explains one instance; kernel is what its runtime costs.
+func Instance(in *index.Instance, kernel Cost) event.Instance {
 	e := event.Instance{
 		Function: in.Fn.Name, Aliases: in.Fn.Aliases, Address: in.Low(), Symbol: in.Symbol,
 		Runtimes: map[string]event.Plan{},
@@ -64,7 +66,7 @@ func Instance(in *index.Instance) (event.Instance, error) {
 		// Its code can't be read: that much is known, and it is this instance's trouble.
 		e.Exact, e.NoExits = false, err.Error()
 		e.Runtimes["kernel"] = event.Plan{Missing: "its code can't be decoded"}
-		return e, nil
+		return e
 	}
 	e.Exact = p.Exact
 	if e.Inline != nil {
@@ -90,10 +92,10 @@ func Instance(in *index.Instance) (event.Instance, error) {
 		e.Exits = append(e.Exits, event.Exit{Address: x.Addr, Kind: x.Kind.String(), Target: x.To})
 	}
 	e.NoExits = p.NoExits
-	e.Runtimes["kernel"] = plan(p)
+	e.Runtimes["kernel"] = plan(in, p, kernel)
 	e.Runtimes["user"] = event.Plan{Missing: "unsupported: this version has no user runtime"}
 	e.Notes = notes(in, p)
-	return e, nil
+	return e
 }
 
 // located says where parameter i is at the site that has it.
@@ -144,7 +146,7 @@ func unseen(p location.Place) string {
 }
 
 // plan is what the kernel does at an instance's sites.
-func plan(p *index.Plan) event.Plan {
+func plan(in *index.Instance, p *index.Plan, cost Cost) event.Plan {
 	sites := p.Entries
 	if p.More != nil {
 		sites = append(slices.Clone(sites), *p.More)
@@ -158,16 +160,20 @@ func plan(p *index.Plan) event.Plan {
 		if !x86.CanProbe(s.Inst) {
 			return event.Plan{Missing: fmt.Sprintf("unsupported: the kernel refuses probes on the instruction at %#x", s.Addr)}
 		}
-		hows = append(hows, fmt.Sprintf("uprobe on %s at %#x, %s", s.Inst.Kind, s.Addr, how(s.Inst)))
+		at := ""
+		if s.Addr != in.Low() {
+			at = fmt.Sprintf(" at %#x", s.Addr)
+		}
+		hows = append(hows, "uprobe on "+s.Inst.Kind.String()+at+how(s.Inst))
 	}
-	// Inlined instances have several ways in, of which a call takes one; a second site
-	// of a function is passed by every call.
-	out.CostNS = Cost(sites[0].Inst).Nanoseconds()
+	// Of an inlined instance's ways in a call takes one; a function's second site is
+	// passed by every call.
+	out.CostNS = cost(sites[0].Inst).Nanoseconds()
 	if p.More != nil {
-		out.CostNS += Cost(p.More.Inst).Nanoseconds()
+		out.CostNS += cost(p.More.Inst).Nanoseconds()
 	}
 	if len(p.Exits) > 0 {
-		hows = append(hows, fmt.Sprintf("and on its exits, %s, about %s more", how(p.Exits[0].Inst), Cost(p.Exits[0].Inst)))
+		hows = append(hows, fmt.Sprintf("and on each exit%s, about %s more", how(p.Exits[0].Inst), cost(p.Exits[0].Inst)))
 	}
 	out.How = strings.Join(hows, "; ")
 	return out
@@ -175,9 +181,9 @@ func plan(p *index.Plan) event.Plan {
 
 func how(in x86.Inst) string {
 	if x86.Emulated(in) {
-		return "emulated"
+		return " (emulated)"
 	}
-	return "single-stepped"
+	return " (single-stepped)"
 }
 
 func notes(in *index.Instance, p *index.Plan) []string {
@@ -212,9 +218,4 @@ func notes(in *index.Instance, p *index.Plan) []string {
 		n = append(n, "no debug info: neither arguments nor result are known. Add debug = true under [profile.release] in Cargo.toml (and no strip) and build again")
 	}
 	return n
-}
-
-// Cost is about what a hit of a kernel probe on an instruction costs.
-func Cost(in x86.Inst) time.Duration {
-	return kernel.Cost(x86.Emulated(in), x86.IsNop5(in), in.Kind == x86.Ret)
 }

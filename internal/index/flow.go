@@ -199,7 +199,7 @@ func follow(steps []x86.Step) []state {
 		switch {
 		case copies(s) && from:
 			keeps = s.Dst.Set()
-		case s.Kind == x86.MovLoad && s.Dst < 16:
+		case loads(s):
 			if off, ok := loaded(s); ok && (all(cur.spilled, off, s.MemSize) || off >= 0 && none(cur.overwritten, off, s.MemSize)) {
 				keeps = s.Dst.Set()
 			}
@@ -244,6 +244,12 @@ func copies(s *x86.Step) bool {
 	return s.Map == 0 && s.Opcode >= 0x88 && s.Opcode <= 0x8b // mov of 1 or 2 bytes
 }
 
+// loads says whether s is a move from memory to a register, of any width.
+func loads(s *x86.Step) bool {
+	return s.Mem.Has && s.MemRead && !s.MemWrite && s.Dst < 16 &&
+		(s.Kind == x86.MovLoad || s.Map == 0 && (s.Opcode == 0x8a || s.Opcode == 0x8b))
+}
+
 func stored(s *x86.Step) (x86.Store, bool) {
 	if s.Stores {
 		return s.To, true
@@ -272,6 +278,18 @@ func all(m map[int64]bool, off int64, size int) bool {
 		}
 	}
 	return size > 0
+}
+
+// allOf says whether m has the bytes from off on that are data.
+func allOf(m map[int64]bool, off int64, data []bool) bool {
+	any := false
+	for i, d := range data {
+		if d && !m[off+int64(i)] {
+			return false
+		}
+		any = any || d
+	}
+	return any
 }
 
 func none(m map[int64]bool, off int64, size int) bool {

@@ -35,6 +35,7 @@ type Index struct {
 	of map[*subprogram]*Function
 
 	typedUnits sync.Map // *dwarf.Unit → bool
+	lines      sync.Map // *dwarf.Unit → *dwarf.LineTable
 
 	partsOnce sync.Once
 	parts     map[string][]x86.Range // split parts by the symbol of the function

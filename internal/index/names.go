@@ -141,3 +141,16 @@ func fileName(u *dwarf.Unit, n uint64) string {
 	f, _ := u.File(n)
 	return f.Path
 }
+
+// lineTable is a unit's, nil if it has none that can be read.
+func (ix *Index) lineTable(u *dwarf.Unit) *dwarf.LineTable {
+	if t, ok := ix.lines.Load(u); ok {
+		return t.(*dwarf.LineTable)
+	}
+	t, err := u.Lines()
+	if err != nil {
+		t = nil
+	}
+	ix.lines.Store(u, t)
+	return t
+}

@@ -193,6 +193,7 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 			return place, false
 		}
 	}
+	data := dataBytes(p.Type)
 	for _, slot := range place.FrameSlots() {
 		off := slot.Off
 		if slot.Base == location.OpRegister {
@@ -209,11 +210,58 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 			if !none(st.overwritten, off, slot.Size) {
 				return place, false
 			}
-		} else if !all(st.spilled, off, slot.Size) {
+		} else if slot.Size == len(data) && !allOf(st.spilled, off, data) || slot.Size != len(data) && !all(st.spilled, off, slot.Size) {
 			return place, false
 		}
 	}
 	return place.RebaseCFA(fl.cfaAt(k)), true
+}
+
+// maxData bounds the types whose padding is told from their data.
+const maxData = 1 << 12
+
+// dataBytes says which bytes of a type's values hold data: no one writes padding.
+func dataBytes(t *types.Type) []bool {
+	if t.Size <= 0 || t.Size > maxData {
+		return nil
+	}
+	data := make([]bool, t.Size)
+	markData(data, t, 0, 0)
+	return data
+}
+
+func markData(data []bool, t *types.Type, off int64, nesting int) {
+	mark := func(off, size int64) {
+		for i := max(off, 0); i < off+size && i < int64(len(data)); i++ {
+			data[i] = true
+		}
+	}
+	fields := func(fs []types.Field) {
+		for _, f := range fs {
+			if f.Type != nil {
+				markData(data, f.Type, off+f.Offset, nesting+1)
+			}
+		}
+	}
+	switch {
+	case nesting > 16:
+		mark(off, t.Size)
+	case t.Kind == types.Struct || t.Kind == types.Tuple:
+		fields(t.Fields)
+	case t.Kind == types.Enum && t.Enum != nil:
+		if t.Enum.Tag != nil {
+			mark(off+t.Enum.Tag.Offset, int64(t.Enum.Tag.Size))
+		}
+		for _, v := range t.Enum.Variants {
+			fields(v.Fields)
+		}
+	case t.Kind == types.Array && t.Elem != nil && t.Elem.Size > 0 && t.Count*t.Elem.Size <= maxData:
+		for i := range t.Count {
+			markData(data, t.Elem, off+i*t.Elem.Size, nesting+1)
+		}
+	default:
+		mark(off, t.Size)
+	}
 }
 
 // passed says whether a place that the debug info states only from somewhere behind

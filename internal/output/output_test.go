@@ -214,7 +214,7 @@ func TestSummary(t *testing.T) {
 	var b bytes.Buffer
 	Attached(&b, event.Attached{Probes: 1})
 	Attached(&b, event.Attached{Probes: 12})
-	Summary(&b, event.Summary{Calls: 4, Shown: 4, Runtime: "kernel", Duration: 1203344, Cost: 92100, ExitStatus: "0"})
+	Summary(&b, event.Summary{Calls: 4, Shown: 4, Runtime: "kernel", Duration: 1203344, Cost: 92100, ExitStatus: "exit status 0"})
 	Summary(&b, event.Summary{Calls: 1, Hidden: 1, Lost: 0, LostExits: 1, Open: 2, Duration: 90 * time.Second})
 	golden(t, "summary", b.Bytes())
 }

@@ -35,7 +35,7 @@ func Summary(w io.Writer, s event.Summary) error {
 	}
 	line += " · probes cost about " + duration(s.Cost)
 	if s.ExitStatus != "" {
-		line += " · the command's exit status " + Escape(s.ExitStatus)
+		line += " · the command: " + Escape(s.ExitStatus)
 	}
 	_, err := fmt.Fprintln(w, line)
 	return err

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"ferrotrace/internal/event"
-	"ferrotrace/internal/explain"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/runtime"
 )
@@ -39,7 +38,7 @@ func Count(ctx context.Context, o Options) (err error) {
 				}
 				rows[n].Exact = rows[n].Exact && p.Exact
 				for _, s := range p.Entries {
-					costs[n] = max(costs[n], explain.Cost(s.Inst))
+					costs[n] = max(costs[n], Cost(s.Inst))
 				}
 				r.b.count(f, p, n)
 			})

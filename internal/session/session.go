@@ -19,6 +19,7 @@ import (
 	"ferrotrace/internal/runtime/kernel"
 	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/target"
+	"ferrotrace/internal/x86"
 )
 
 // Options are one run's wishes. Of PIDs, Binary and Command, PIDs and Binary may
@@ -354,4 +355,9 @@ func (r *run) until(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(ctx, r.o.For)
 	}
 	return context.WithCancel(ctx)
+}
+
+// Cost is about what a hit of a kernel probe on an instruction costs.
+func Cost(in x86.Inst) time.Duration {
+	return kernel.Cost(x86.Emulated(in), x86.IsNop5(in), in.Kind == x86.Ret)
 }

@@ -14,7 +14,6 @@ import (
 
 	"ferrotrace/internal/calls"
 	"ferrotrace/internal/event"
-	"ferrotrace/internal/explain"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/record"
 )
@@ -171,7 +170,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	}
 	var cost time.Duration
 	for i, n := range t.hits {
-		cost += time.Duration(n) * explain.Cost(r.b.insts[i])
+		cost += time.Duration(n) * Cost(r.b.insts[i])
 	}
 	return r.o.Emit(event.Summary{
 		Calls: t.shown + t.hidden + lost, Shown: t.shown, Hidden: t.hidden, Lost: lost, LostExits: lostExits,

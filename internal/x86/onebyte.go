@@ -479,7 +479,8 @@ var aluKinds = [8]Kind{0: Add, 4: And, 5: Sub, 6: Xor, 7: Cmp}
 // NoReg if the source is an immediate or memory.
 func (d *dec) aluOp(op byte, w int, rm bool, dst, src Reg) {
 	mem := rm && d.mod != 3
-	if d.sized(d.reg, w) != d.reg || d.sized(d.rm, w) != d.rm {
+	// With an immediate the reg field is a part of the opcode.
+	if !d.HasImm && d.sized(d.reg, w) != d.reg || d.sized(d.rm, w) != d.rm {
 		// ah and its like: not the register that the tracker means.
 		d.Kind = Other
 	} else if w >= 4 || op == 4 || op == 7 {
