@@ -27,7 +27,7 @@ type flow struct {
 }
 
 func (fl *flow) decode(ix *Index, outer *Instance) {
-	code, err := x86.NewFunc(ix.File.Bytes, outer.Ranges, nil)
+	code, err := x86.NewFunc(ix.File.Bytes, outer.Ranges, ix.noReturn)
 	if err != nil {
 		fl.err = fmt.Errorf("%s: %w", outer.Fn.Name, err)
 		return

@@ -44,6 +44,8 @@ type Index struct {
 	outer map[*subprogram]*Instance
 	flows map[*Instance]*flow
 	refs  map[uint64][]x86.Ref
+	never map[uint64]bool // functions that do not return, by address
+	code  func(addr uint64) bool
 }
 
 // Function is one function of the source: one monomorphisation of it, if it is

@@ -26,6 +26,7 @@ type subprogram struct {
 	declFile uint64
 	declLine uint64
 	low      uint64 // the lowest address of live code, 0 for none
+	noreturn bool
 	inlines  []inlined
 }
 
@@ -130,6 +131,7 @@ func readSubprogram(u *dwarf.Unit, e *dwarf.Entry, sc *scope, executable func(ui
 	} else if ref, ok := e.Ref(dwarf.AttrSpecification); ok {
 		s.ref = ref
 	}
+	s.noreturn = e.Flag(dwarf.AttrNoreturn)
 	_, hasLow := e.Val(dwarf.AttrLowPC)
 	_, hasRanges := e.Val(dwarf.AttrRanges)
 	if hasLow || hasRanges {

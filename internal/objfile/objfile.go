@@ -55,6 +55,7 @@ type File struct {
 
 	takenOnce sync.Once
 	taken     []uint64
+	slots     map[uint64]Slot
 }
 
 // Segment is a PT_LOAD program header.

@@ -53,6 +53,20 @@ func (f *File) AddressTaken(addr uint64) bool {
 	return found
 }
 
+// Slot is what a relocation puts into a word of data.
+type Slot struct {
+	Target uint64 // an address in this file
+	Import string // or the name of a symbol of another file
+}
+
+// SlotAt is what the word at addr, as in the global offset table, holds once the file
+// is loaded; ok is false if no relocation is known for it.
+func (f *File) SlotAt(addr uint64) (s Slot, ok bool) {
+	f.takenOnce.Do(f.findTaken)
+	s, ok = f.slots[addr]
+	return s, ok
+}
+
 func (f *File) findTaken() {
 	var set []uint64
 	add := func(addr uint64) {
@@ -60,7 +74,13 @@ func (f *File) findTaken() {
 			set = append(set, addr)
 		}
 	}
-	f.relocated(add)
+	f.slots = map[uint64]Slot{}
+	f.relocated(func(slot uint64, s Slot) {
+		f.slots[slot] = s
+		if s.Import == "" {
+			add(s.Target)
+		}
+	})
 	f.exported(add)
 	if f.typ == elf.ET_EXEC {
 		f.words(add)
@@ -75,14 +95,15 @@ func (f *File) upTo(addr, n uint64) []byte {
 	return b[:min(n, uint64(len(b)))]
 }
 
-// relocated finds the addresses that relocations put into the data.
-func (f *File) relocated(add func(uint64)) {
+// relocated finds what relocations put into the data.
+func (f *File) relocated(add func(slot uint64, s Slot)) {
 	d := f.dynamic()
 	le := binary.LittleEndian
 	syms := f.Bytes(d[elf.DT_SYMTAB])
 	if d[elf.DT_SYMTAB] == 0 {
 		syms = nil
 	}
+	strs := f.upTo(d[elf.DT_STRTAB], d[elf.DT_STRSZ])
 	for _, t := range []struct{ addr, size uint64 }{
 		{d[elf.DT_RELA], d[elf.DT_RELASZ]},
 		{d[elf.DT_JMPREL], d[elf.DT_PLTRELSZ]},
@@ -91,10 +112,10 @@ func (f *File) relocated(add func(uint64)) {
 			continue
 		}
 		for b := f.upTo(t.addr, t.size); len(b) >= relaSize; b = b[relaSize:] {
-			info, addend := le.Uint64(b[8:]), le.Uint64(b[16:])
+			slot, info, addend := le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:])
 			switch elf.R_X86_64(info & 0xffffffff) {
 			case elf.R_X86_64_RELATIVE, elf.R_X86_64_RELATIVE64, elf.R_X86_64_IRELATIVE:
-				add(addend)
+				add(slot, Slot{Target: addend})
 			case elf.R_X86_64_64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_JMP_SLOT:
 				at := info >> 32 * symSize
 				if at+symSize > uint64(len(syms)) {
@@ -102,7 +123,9 @@ func (f *File) relocated(add func(uint64)) {
 				}
 				sym := syms[at:]
 				if elf.SectionIndex(le.Uint16(sym[6:])) != elf.SHN_UNDEF {
-					add(le.Uint64(sym[8:]) + addend)
+					add(slot, Slot{Target: le.Uint64(sym[8:]) + addend})
+				} else if name := str(strs, uint64(le.Uint32(sym))); name != "" {
+					add(slot, Slot{Import: name})
 				}
 			}
 		}
@@ -114,11 +137,11 @@ func (f *File) relocated(add func(uint64)) {
 
 // packed finds the addresses in the words that packed relocations name: an even entry
 // is the place of one, an odd one a bitmap of the 63 words that follow.
-func (f *File) packed(b []byte, add func(uint64)) {
+func (f *File) packed(b []byte, add func(slot uint64, s Slot)) {
 	le := binary.LittleEndian
 	word := func(at uint64) {
 		if m := f.Bytes(at); len(m) >= 8 {
-			add(le.Uint64(m))
+			add(at, Slot{Target: le.Uint64(m)})
 		}
 	}
 	next := uint64(0)
