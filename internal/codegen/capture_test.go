@@ -46,7 +46,7 @@ known: 513
 xmm: (unsupported: in xmm0, which a kernel probe cannot see)
 global: 1234605616436508552
 bad: (unreadable)
-half: Point { x: -5, y: <optimized out> } partial
+half: Point { x: -5, y: <unreadable> } partial
 `}},
 		{name: "str", values: []program.Value{
 			strArg,

@@ -112,7 +112,7 @@ func TestDecode(t *testing.T) {
 		{"cut by the budget", newRec(1, words(0x1000, 3, 0x3000, 0)...).region(7, 0x1000, 3, StatusOK, "").bytes(), `s=… truncated t=""`},
 		{"not followed", newRec(1, words(0x1000, 3, 0x3000, 2)...).bytes(), `s=… truncated t=… truncated`},
 		{"many regions", many.bytes(), `s="tbc" t=""`},
-		{"parts", newRec(2, words(1, 2)...).bytes(), "a=[1, 5, <optimized out>] partial u=() h=[1, 0, 2, …, …] truncated"},
+		{"parts", newRec(2, words(1, 2)...).bytes(), "a=[1, 5, <unreadable>] partial u=() h=[1, 0, 2, …, …] truncated"},
 		{"no values", newRec(3).bytes(), ""},
 		{"padded by the ring", append(newRec(3).bytes(), 1, 2, 3), ""},
 	} {

@@ -51,7 +51,7 @@ type Result struct {
 	Missing string
 	// Truncated: a limit cut something, which ends in "…".
 	Truncated bool
-	// Partial: a part is not known and stands as "<WHY>" in Text.
+	// Partial: a part is not known and stands as "<unreadable>" in Text.
 	Partial bool
 }
 

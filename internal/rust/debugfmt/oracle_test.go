@@ -105,7 +105,7 @@ func compareValues(t *testing.T, file string) {
 		m := captured{}
 		m.follow(mem, ty, bytes, 0)
 		got := debugfmt.Format(debugfmt.Value{Type: ty, Bytes: bytes}, m, opts)
-		want := debugfmt.Result{Text: part[2], Partial: strings.Contains(part[2], "<unsupported")}
+		want := debugfmt.Result{Text: part[2], Partial: strings.Contains(part[2], "<unreadable>")}
 		if got != want {
 			t.Errorf("%s\n got %+v\nwant %+v", ty.Name, got, want)
 		}

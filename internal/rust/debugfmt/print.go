@@ -62,13 +62,14 @@ func (p *printer) ellipsis() {
 	p.truncated = true
 }
 
-// missing stands for what is not known; "" is a limit's doing.
+// missing stands for what is not known; "" is a limit's doing. In the midst of a value
+// only that it is not there can be said: the reason is given where nothing of it is.
 func (p *printer) missing(why string) {
 	if why == "" {
 		p.ellipsis()
 		return
 	}
-	p.str("<" + why + ">")
+	p.str("<unreadable>")
 	p.partial = true
 	if p.why == "" {
 		p.why = why

@@ -173,10 +173,10 @@ fn main() {
     let never_called = || 3 + k;
     probe_as(&never_called, "{closure values::main} { k: 5 }".into());
     let items = ((add, 3u8), (3u64, add, "s"), (1u8, Either { a: 3 }), (1u8, Box::new(3) as Box<dyn Debug>));
-    probe_as(&items.0, "(<unsupported: function item>, 3)".into());
-    probe_as(&items.1, "(3, <unsupported: function item>, \"s\")".into());
-    probe_as(&items.2, "(1, <unsupported: union>)".into());
-    probe_as(&items.3, "(1, <unsupported: trait object>)".into());
+    probe_as(&items.0, "(<unreadable>, 3)".into());
+    probe_as(&items.1, "(3, <unreadable>, \"s\")".into());
+    probe_as(&items.2, "(1, <unreadable>)".into());
+    probe_as(&items.3, "(1, <unreadable>)".into());
     let mut futures = [(); 3].map(|()| wait(String::from("q"), black_box(4)));
     poll(&mut futures[1]);
     poll(&mut futures[2]);
@@ -185,7 +185,7 @@ fn main() {
     probe_as(&futures[1], "{async fn values::wait} { Suspend0, text: \"q\", kept: 5, __awaitee: Once(true), n: 4 }".into());
     probe_as(&futures[2], "{async fn values::wait} { Returned }".into());
     let std = (std::rc::Rc::new(1u8), std::collections::HashMap::from([(1u8, 2u8)]), std::cell::RefCell::new(3u8), std::mem::MaybeUninit::new(4u8), 5u8);
-    probe_as(&std, "(<unsupported: Rc>, <unsupported: HashMap>, <unsupported: RefCell>, <unsupported: MaybeUninit>, 5)".into());
+    probe_as(&std, "(<unreadable>, <unreadable>, <unreadable>, <unreadable>, 5)".into());
     let mut future = moved(String::from("q"), Box::new(1));
     poll(&mut future);
     probe_as(&future, "{async fn values::moved} { Suspend0, __awaitee: {async fn values::wait} { Suspend0, text: \"q\", kept: 2, __awaitee: Once(true), n: 1 } }".into());
