@@ -127,8 +127,8 @@ func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) 
 // that a legacy symbol's name does not tell apart.
 func rows(functions []*index.Function) []event.Function {
 	type key struct {
-		name, signature, file string
-		line                  int
+		name, signature string
+		line            int // units may write the file's path in different ways
 	}
 	at := map[key]int{}
 	seen := map[*index.Function]bool{}
@@ -139,7 +139,7 @@ func rows(functions []*index.Function) []event.Function {
 		}
 		seen[fn] = true
 		e := explain.Function(fn)
-		k := key{e.Function, e.Signature, e.Source.File, e.Source.Line}
+		k := key{e.Function, e.Signature, e.Source.Line}
 		if i, ok := at[k]; ok {
 			out[i].OutOfLine += e.OutOfLine
 			out[i].Inlined += e.Inlined

@@ -58,8 +58,10 @@ type Function struct {
 	// File and Line are where it is declared; "" and 0 without debug info.
 	File string
 	Line int
-	// Aliases are the names of other functions that were merged into it.
-	Aliases []string
+	// Aliases are the names of other functions that were merged into it. Ambiguous:
+	// other instances of the same generic function were.
+	Aliases   []string
+	Ambiguous bool
 
 	ix       *Index
 	linkage  string
@@ -219,9 +221,12 @@ func (ix *Index) group(subs []*subprogram) {
 			continue
 		}
 		f := function(s)
-		f.concrete = append(f.concrete, s)
-		if at[s.low] == nil {
+		switch g := at[s.low]; {
+		case g == nil:
 			at[s.low] = f
+			f.concrete = append(f.concrete, s)
+		case g != f:
+			g.merge(f.Name)
 		}
 		for n, in := range s.inlines {
 			if o := ix.byOffset[in.origin]; o != nil {
@@ -233,7 +238,7 @@ func (ix *Index) group(subs []*subprogram) {
 	bySymbol := map[string]*Function{}
 	for i, s := range ix.symbols {
 		if f := at[s.Addr]; f != nil {
-			if s.Name != f.linkage {
+			if thinLTO(s.Name) != f.linkage {
 				f.alias(s.Name)
 			}
 			continue
@@ -258,7 +263,7 @@ func (ix *Index) group(subs []*subprogram) {
 		ix.functions = append(ix.functions, f)
 	}
 	for _, s := range subs {
-		if f := of[s]; f != nil && f.abstract == s {
+		if f := of[s]; f != nil && f.abstract == s && len(f.concrete)+len(f.inlines) > 0 {
 			ix.functions = append(ix.functions, f)
 		}
 	}
@@ -298,10 +303,29 @@ func (f *Function) alias(symbol string) {
 	if !ok {
 		name = symbol
 	}
-	name = canonical(name)
-	if name != f.Name && !slices.Contains(f.Aliases, name) {
+	f.merge(canonical(name))
+}
+
+// merge notes that f's code is that of another function too. Instances of one generic
+// function that share code differ in their types, so that no value is known for what
+// it is.
+func (f *Function) merge(name string) {
+	if path.Stem(name) == path.Stem(f.Name) {
+		f.Ambiguous = true
+		return
+	}
+	if !slices.Contains(f.Aliases, name) {
 		f.Aliases = append(f.Aliases, name)
 	}
+}
+
+// thinLTO takes off the suffix that ThinLTO gives to symbols that it makes visible to
+// other units.
+func thinLTO(symbol string) string {
+	if i := strings.Index(symbol, ".llvm."); i > 0 {
+		return symbol[:i]
+	}
+	return symbol
 }
 
 // partOf takes the suffix off a symbol that names a part of a function which was

@@ -28,6 +28,10 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 		r.Missing = "unsupported: its type can't be read"
 		return r
 	}
+	if in.Fn.Ambiguous {
+		r.Missing = ambiguous
+		return r
+	}
 	candidates := in.predictions(ix, p, t)
 	if changed || len(candidates) == 0 {
 		r.Missing = changedSignature

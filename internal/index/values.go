@@ -15,7 +15,11 @@ type Param struct {
 	Type *types.Type
 	// entry is where the instance at hand says where it is; nil if it does not.
 	entry *dwarf.Entry
+	// ambiguous: the code is that of instances for other types too.
+	ambiguous bool
 }
+
+const ambiguous = "unsupported: the compiler has merged this instance with one for other types"
 
 // children reads the entries directly below off that have one of the tags.
 func (ix *Index) children(off dwarf.Offset, tags ...dwarf.Tag) ([]*dwarf.Entry, error) {
@@ -82,7 +86,7 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 	}
 	params := make([]Param, len(list))
 	for i, e := range list {
-		params[i] = Param{Name: e.String(dwarf.AttrName), Type: ix.typeOf(e), entry: e}
+		params[i] = Param{Name: e.String(dwarf.AttrName), Type: ix.typeOf(e), entry: e, ambiguous: in.Fn.Ambiguous && !in.Inlined}
 		if stated != in.entry {
 			params[i].entry = byOrigin[e.Offset]
 		}
@@ -126,6 +130,8 @@ func (ix *Index) typeOf(e *dwarf.Entry) *types.Type {
 func (ix *Index) locate(p *Param, low, addr uint64) (place location.Place, same bool) {
 	size := int(p.Type.Size)
 	switch {
+	case p.ambiguous:
+		return location.MissingPlace(max(size, 1), ambiguous), true
 	case p.Type == unknownType:
 		return location.Place{Pieces: []location.Piece{{Size: 1, Kind: location.Missing, Why: "unsupported: its type can't be read"}}}, true
 	case size == 0:

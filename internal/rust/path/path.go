@@ -234,3 +234,18 @@ func skipAngles(s string, i int) int {
 	}
 	return len(s)
 }
+
+// Stem is a path's text without its generic arguments: that of all instances of a
+// function alike. What is no Rust path is its own stem.
+func Stem(text string) string {
+	p, err := Parse(text)
+	if err != nil {
+		return text
+	}
+	bare := make([]segment, len(p.segs))
+	for i, s := range p.segs {
+		s.args = nil
+		bare[i] = s
+	}
+	return Path{segs: bare}.String()
+}
