@@ -30,11 +30,10 @@ run bin/ferrotrace explain $target/release-debug/args hello
 
 title 'what to try next'
 cat <<EOT
-  bin/ferrotrace list $target/debug/args 'args::*'         functions of a program
-  sudo bin/ferrotrace count 'args::**' -- $target/debug/args 1 2 3
-                                                       how often each is called
-  sudo bin/ferrotrace trace hello -p PID               a process that runs already
-  sudo bin/ferrotrace trace hello -o json -- ...       for scripts
-  sudo bin/ferrotrace doctor                           what this machine can do
-  bin/ferrotrace help trace                            an example and all flags
+  functions of a program      bin/ferrotrace list $target/debug/args 'args::*'
+  how often each is called    sudo bin/ferrotrace count 'args::**' -- $target/debug/args 1 2 3
+  a process that runs         sudo bin/ferrotrace trace hello -p PID
+  for scripts                 sudo bin/ferrotrace trace hello -o json -- $target/debug/args 1
+  what this machine can do    sudo bin/ferrotrace doctor
+  an example and all flags    bin/ferrotrace help trace
 EOT
