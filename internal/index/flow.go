@@ -154,6 +154,8 @@ func (fl *flow) cfaAt(k int) location.Expr {
 // bytes of the frame hold an argument.
 type state struct {
 	changed x86.RegSet
+	// holds are the registers that hold what an argument register did at the entry.
+	holds x86.RegSet
 	// spilled are bytes, by their distance from the CFA, that hold what an argument
 	// register held at the entry; overwritten are bytes of the caller's frame that no
 	// longer hold what they held.
@@ -175,7 +177,7 @@ func follow(steps []x86.Step) []state {
 	holds := argumentRegs // registers that hold an argument
 	for i := range steps {
 		s := &steps[i]
-		states = append(states, state{cur.changed, clone(cur.spilled), clone(cur.overwritten), cur.wrote})
+		states = append(states, state{cur.changed, holds, clone(cur.spilled), clone(cur.overwritten), cur.wrote})
 		from := holds&taken(s) != 0 && taken(s)&^holds == 0
 		if s.MemWrite || s.Stores {
 			to, known := stored(s)

@@ -301,6 +301,9 @@ var unwritten = strings.NewReplacer(
 func (f *Function) alias(symbol string) {
 	name, ok := demangle.Demangle(symbol)
 	if !ok {
+		if strings.HasSuffix(f.Name, "::"+symbol) {
+			return // #[no_mangle]
+		}
 		name = symbol
 	}
 	f.merge(canonical(name))

@@ -47,6 +47,8 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 	case place.Kind == abi.Nowhere:
 	case place.Kind == abi.Unclear:
 		r.Missing = "unsupported: " + place.Why
+	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t):
+		r.Place = place.Location
 	case !in.returned(ix, fl, p, place):
 		r.Missing = "unsupported: result may have been removed"
 	default:
@@ -78,6 +80,24 @@ next:
 		}
 	}
 	return places
+}
+
+// takesResultPointer says whether a parameter stands where it does only because the
+// pointer to the result comes before it. Who takes that pointer returns it (psABI
+// 3.2.3).
+func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) bool {
+	ts := make([]*types.Type, len(p.Params))
+	for i := range p.Params {
+		ts[i] = p.Params[i].Type
+	}
+	without := abi.Params(ts, nil)
+	for i := range p.Params {
+		at, _ := ix.locate(&p.Params[i], in.Low(), in.Low())
+		if without[i].Kind != abi.Unclear && without[i].Doubt == "" && elsewhere(at, without[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // pair is the candidate that is in two registers if the function is seen to write

@@ -192,6 +192,9 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 		return place, false
 	}
 	for _, r := range registers(place) {
+		if !same {
+			break // passed has seen to them
+		}
 		if r != location.RSP && r != location.RBP && st.changed.Has(hardware(r)) {
 			return place, false
 		}
@@ -279,7 +282,7 @@ func (fl *flow) passed(p location.Place, k int) bool {
 	}
 	regs := registers(p)
 	for _, r := range regs {
-		if !argumentRegs.Has(hardware(r)) || fl.path[k].changed.Has(hardware(r)) {
+		if !fl.path[k].holds.Has(hardware(r)) {
 			return false
 		}
 	}
