@@ -19,6 +19,7 @@ var verbs = []func() *cobra.Command{
 	newList,
 	newExplain,
 	newDemangle,
+	newBPF,
 	newDoctor,
 	newVersion,
 	newCompletion,

@@ -188,7 +188,7 @@ func (g *fn) compile(f insn.Func) error {
 			continue
 		}
 		if err := g.insn(&in); err != nil {
-			return fmt.Errorf("instruction %d: %v: %w", g.slot, in, err)
+			return fmt.Errorf("%w: instruction %d: %w", insn.ErrRefused, g.slot, err)
 		}
 	}
 	return nil
@@ -332,7 +332,7 @@ func (g *fn) insn(in *insn.Insn) error {
 			return err
 		}
 		if !m.Direct() || in.Imm >= int64(m.ValueSize) {
-			return fmt.Errorf("%w: map %s has no direct value at %d", insn.ErrRefused, m.Name, in.Imm)
+			return fmt.Errorf("map %s has no direct value at %d", m.Name, in.Imm)
 		}
 		a.MovAddr(g.def(in.Dst), Shared, int64(m.Data)+in.Imm)
 	case in.Op == insn.LoadFunc:
@@ -350,7 +350,7 @@ func (g *fn) mapOf(in *insn.Insn) (*shm.Map, error) {
 			return m, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: there is no map %s", insn.ErrRefused, name)
+	return nil, fmt.Errorf("there is no map %s", name)
 }
 
 func (g *fn) store(in *insn.Insn) {

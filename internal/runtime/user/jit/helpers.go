@@ -128,15 +128,15 @@ func (g *fn) helper(id int64) error {
 	}
 	r, ok := helperCode[id]
 	if !ok {
-		return fmt.Errorf("%w: helper %s is not supported", insn.ErrRefused, insn.HelperName(id))
+		return fmt.Errorf("helper %s is not supported", insn.HelperName(id))
 	}
 	if r.onMap() {
 		r.m = g.known[1]
 		if g.o.Layout == nil {
-			return fmt.Errorf("%w: helper %s: there are no maps", insn.ErrRefused, insn.HelperName(id))
+			return fmt.Errorf("helper %s: there are no maps", insn.HelperName(id))
 		}
 		if r.m != nil && !supports(r.kind, r.m) {
-			return fmt.Errorf("%w: helper %s on map %s of type %v is not supported", insn.ErrRefused, insn.HelperName(id), r.m.Name, r.m.Type)
+			return fmt.Errorf("helper %s on map %s of type %v is not supported", insn.HelperName(id), r.m.Name, r.m.Type)
 		}
 		if r.m != nil && r.kind == doLookup && r.m.IsArray() {
 			key := g.mem(2, 0)

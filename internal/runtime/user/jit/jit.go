@@ -95,7 +95,10 @@ func Compile(progs []*insn.Program, o Options) (*Image, error) {
 		}
 		e, err := c.program(p)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.Name, err)
+			if p.Name != "" {
+				err = fmt.Errorf("%s: %w", p.Name, err)
+			}
+			return nil, err
 		}
 		im.Entries[p.Name] = e
 	}
