@@ -47,7 +47,7 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 	case place.Kind == abi.Nowhere:
 	case place.Kind == abi.Unclear:
 		r.Missing = "unsupported: " + place.Why
-	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t):
+	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.returnsIt(fl, p):
 		r.Place = place.Location
 	case !in.returned(ix, fl, p, place):
 		r.Missing = "unsupported: result may have been removed"
@@ -83,8 +83,7 @@ next:
 }
 
 // takesResultPointer says whether a parameter stands where it does only because the
-// pointer to the result comes before it. Who takes that pointer returns it (psABI
-// 3.2.3).
+// pointer to the result comes before it.
 func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) bool {
 	ts := make([]*types.Type, len(p.Params))
 	for i := range p.Params {
@@ -98,6 +97,17 @@ func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) b
 		}
 	}
 	return false
+}
+
+// returnsIt says whether the pointer to the result is in rax at every ret. The psABI
+// wants it there (3.2.3), but LLVM spares it in functions whose callers it all knows.
+func (in *Instance) returnsIt(fl *flow, p *Plan) bool {
+	for _, e := range p.Exits {
+		if e.Kind == x86.ExitRet && !fl.code.HoldsAtExit(e.Exit, x86.RDI, x86.RAX, fl.pads) {
+			return false
+		}
+	}
+	return len(p.Exits) > 0
 }
 
 // pair is the candidate that is in two registers if the function is seen to write
@@ -186,8 +196,34 @@ func (in *Instance) returned(ix *Index, fl *flow, p *Plan, place abi.Place) bool
 	}
 	// Parts of a result are dropped one by one: each needs its own evidence.
 	for _, reg := range need {
-		if !in.writes(fl, p, reg) && !ix.addressTaken(in.Low()) && !ix.callersRead(in.Low(), reg) {
+		if !(in.writes(fl, p, reg) && (place.Kind != abi.Indirect || in.movesPointer(fl, p))) && !ix.addressTaken(in.Low()) && !ix.callersRead(in.Low(), reg) {
 			return false
+		}
+	}
+	return true
+}
+
+// movesPointer says whether what is written to rax last, before each ret, is moved there
+// whole: a result's address is, and what other code leaves there mostly is not.
+func (in *Instance) movesPointer(fl *flow, p *Plan) bool {
+	for _, e := range p.Exits {
+		if e.Kind != x86.ExitRet {
+			continue
+		}
+		i, ok := fl.code.Index(e.Addr)
+		for ok = ok && i > 0; ok; {
+			i--
+			w := &fl.code.Insts[i]
+			if w.Writes.Has(x86.RAX) {
+				frame := w.Kind == x86.MovLoad && (w.Mem.Base == x86.RSP || w.Mem.Base == x86.RBP)
+				if w.OpSize != 8 || !frame && w.Kind != x86.MovRegReg {
+					return false
+				}
+				break
+			}
+			if i == 0 || !w.FallsThrough() || w.Branches() {
+				return false
+			}
 		}
 	}
 	return true
