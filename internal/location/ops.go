@@ -344,7 +344,10 @@ func (m *machine) skipOperands(op byte) bool {
 		opReinterpret, opGNUReinterpret, opGNUAddrIndex, opGNUConstIndex:
 		return uleb()
 	case opBregx, opRegvalType, opGNURegvalType:
-		return uleb() && uleb()
+		if !uleb() {
+			return false
+		}
+		return uleb()
 	case opPick, opDerefSize, opXderefSize:
 		return need(1)
 	case opBra, opSkip, opCall2:

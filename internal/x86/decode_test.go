@@ -218,10 +218,12 @@ func FuzzDecode(f *testing.F) {
 		if err != nil || again != in {
 			t.Fatalf("% x decodes differently alone", b[:in.Len])
 		}
-		CanProbe(in)
-		Emulated(in)
-		EmulatedNop(in)
-		IsNop5(in)
+		if Emulated(in) && EmulatedNop(in) && in.Kind != Nop {
+			t.Fatalf("% x is emulated as a nop, but is a %s", b[:in.Len], in.Kind)
+		}
+		if IsNop5(in) && (in.Len != 5 || !CanProbe(in)) {
+			t.Fatalf("% x is no five-byte nop that can be probed", b[:in.Len])
+		}
 	})
 }
 

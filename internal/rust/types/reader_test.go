@@ -218,7 +218,7 @@ func TestReader(t *testing.T) {
 	if f := get(items).Fields[0].Type; f.Kind != Fn || f.Size != 0 {
 		t.Errorf("a function item is %v of %d bytes", f.Kind, f.Size)
 	}
-	if get(enum) != get(enum) {
+	if once, again := get(enum), get(enum); once != again {
 		t.Error("a type is read twice")
 	}
 	if ty, err := r.Type(0); ty != UnitType || err != nil {
