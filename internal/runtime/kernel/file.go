@@ -80,7 +80,9 @@ func (f *file) use(offset uint64) {
 // accepts any probe, and when a process maps the file later it passes those that
 // it can't plant over in silence (uprobe_mmap in kernel/events/uprobes.c).
 //
-// Where that can't be done, as from a file system mounted noexec, where no program
+// It is of no use for probes that the kernel confines to a process, which has
+// mapped its executable already; in a library that it has not loaded yet they are
+// not tried. Where mapping can't be done, as from a file system mounted noexec, where no program
 // could run either, probes are simply not tried.
 func (f *file) mapped() {
 	if f.from >= f.to {
