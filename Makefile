@@ -8,7 +8,7 @@ FUZZTIME    ?= 20s
 export PATH := $(CURDIR)/.tools/go/bin:$(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin
 export CGO_ENABLED := 0
 
-.PHONY: build setup test demo fuzz fixtures test-kernels clean
+.PHONY: build setup test demo fuzz bench fixtures test-kernels clean
 
 build:
 	go build -trimpath -ldflags '-s -w -X ferrotrace/internal/cli.version=$(VERSION)' -o bin/ferrotrace ./cmd/ferrotrace
@@ -40,3 +40,7 @@ test-kernels: setup build
 
 clean:
 	rm -rf bin .tools examples/*/target testdata/fixtures/target
+
+# Side-by-side measurements; FERROTRACE_BENCH_FILE names another program to index.
+bench: setup
+	go test -run '^$$' -bench . -benchtime 3x ./bench
