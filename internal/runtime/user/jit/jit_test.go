@@ -19,6 +19,7 @@ type machine struct {
 	im      *jit.Image
 	shared  []byte
 	process []byte
+	memory  *shm.Memory
 }
 
 // options are those of this machine.
