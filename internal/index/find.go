@@ -103,10 +103,28 @@ func (ix *Index) NoMatch(pattern string) *NoMatchError {
 		e.Reason = "the file has no debug info, so what was inlined has no name in it"
 		e.Advice = addDebug
 	default:
+		if ix.withoutCode(pattern) {
+			e.Reason = "the debug info knows it, but no code of it is left: it is never called, or its calls were optimised away, or its code was merged with a like function's"
+		}
 		e.Advice = "ferrotrace list " + ix.File.Path + " shows the functions that are there; " +
 			"a generic function is there only if something calls it, and an unused one not at all"
 	}
 	return e
+}
+
+// withoutCode says whether the debug info names a function that a pattern means and
+// that has no code.
+func (ix *Index) withoutCode(pattern string) bool {
+	p, err := path.ParsePattern(pattern)
+	if err != nil {
+		return false
+	}
+	for _, s := range ix.byOffset {
+		if s.low == 0 && s.name != "" && p.MatchName(canonical(ix.describe(s).pathText())) != path.NoMatch {
+			return true
+		}
+	}
+	return false
 }
 
 // PanicSites are the entries of the functions that begin a panic, and of those that

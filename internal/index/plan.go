@@ -111,13 +111,22 @@ func (in *Instance) planEntry(ix *Index, fl *flow, p *Plan) {
 			return
 		}
 	}
-	p.Entries = []Site{in.site(ix, fl, p, first, func(i int) bool { return at[i] == 0 })}
-	later := 0
+	for first < len(fl.steps)-1 && !x86.CanProbe(fl.steps[first].Inst) {
+		first++
+	}
+	early := func(i int) bool { return at[i] >= 0 && at[i] <= first }
+	p.Entries = []Site{in.site(ix, fl, p, first, early)}
+	later := first
 	for _, k := range at {
 		later = max(later, k)
 	}
-	more := in.site(ix, fl, p, later, func(i int) bool { return at[i] != 0 })
-	p.More = &more
+	for ; later < steps && later < len(fl.steps); later++ {
+		if later > first && x86.CanProbe(fl.steps[later].Inst) {
+			more := in.site(ix, fl, p, later, func(i int) bool { return !early(i) })
+			p.More = &more
+			return
+		}
+	}
 }
 
 // allInPlace says whether at step k everything is to be had that is anywhere.
@@ -343,6 +352,11 @@ func (in *Instance) planExits(ix *Index, fl *flow, p *Plan) {
 		}
 		if e.Kind == x86.ExitTail && e.Target != 0 {
 			x.To = ix.NameAt(e.Target)
+		}
+		// One exit that is not seen would make of its calls such as never returned.
+		if !x86.CanProbe(x.Inst) || e.Cond > 15 {
+			p.Exits, p.NoExits = nil, fmt.Sprintf("the exit at %#x can't be probed", e.Addr)
+			return
 		}
 		p.Exits = append(p.Exits, x)
 	}

@@ -265,3 +265,28 @@ func TestCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestKinds: files of every kind that linkers and profiles make.
+func TestKinds(t *testing.T) {
+	for _, p := range []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort} {
+		t.Run(p.Name, func(t *testing.T) {
+			truth, events := run(t, "trace", "flow::**", "--", fixture.Build(t, "flow", p), "recursion")
+			if v := check(t, truth, events, nil); v.Calls == 0 || v.Right == 0 {
+				t.Error("nothing was compared")
+			}
+		})
+	}
+	// Without types there are calls and their ends, and nothing is made up.
+	for _, p := range []fixture.Profile{fixture.Limited, fixture.Plain} {
+		t.Run(p.Name, func(t *testing.T) {
+			truth, events := run(t, "trace", "flow::plain::**", "--", fixture.Build(t, "flow", p), "recursion")
+			for i := range truth {
+				truth[i].Args = nil
+				truth[i].Text = ""
+			}
+			if v := check(t, truth, events, nil); v.Calls == 0 || v.Ends == 0 || v.Right != 0 {
+				t.Errorf("%d calls, %d ends, %d values", v.Calls, v.Ends, v.Right)
+			}
+		})
+	}
+}

@@ -17,6 +17,7 @@ type builder struct {
 	// function that each counter counts.
 	insts     []x86.Inst
 	at        map[siteKey]int
+	refused   []*calls.Site // that can't be probed
 	instances int
 }
 
@@ -29,8 +30,15 @@ func newBuilder(limits program.Limits) *builder {
 	return &builder{prog: program.Program{Limits: limits}, at: map[siteKey]int{}}
 }
 
-// add puts one item at an address. What happens at one address is one probe.
+// add puts one item at an address. What happens at one address is one probe. What
+// can't be probed is refused.
 func (b *builder) add(f *file, addr uint64, inst x86.Inst, item program.Item, site *calls.Site) {
+	if !x86.CanProbe(inst) {
+		// The kernel would refuse it, or worse: a uprobe on some vector instructions makes
+		// them compute nothing.
+		b.refused = append(b.refused, site)
+		return
+	}
 	key := siteKey{f.path, addr}
 	n, ok := b.at[key]
 	if !ok {
@@ -50,9 +58,9 @@ func (b *builder) add(f *file, addr uint64, inst x86.Inst, item program.Item, si
 }
 
 // count adds the entries of an instance to a counter.
-func (b *builder) count(f *file, p *index.Plan, counter int) {
+func (b *builder) count(f *file, function string, p *index.Plan, counter int) {
 	for _, s := range p.Entries {
-		b.add(f, s.Addr, s.Inst, program.Item{Kind: program.Entry, Cond: -1, Count: counter}, &calls.Site{Kind: program.Entry})
+		b.add(f, s.Addr, s.Inst, program.Item{Kind: program.Entry, Cond: -1, Count: counter}, &calls.Site{Kind: program.Entry, Function: function})
 	}
 }
 

@@ -40,7 +40,7 @@ func Count(ctx context.Context, o Options) (err error) {
 				for _, s := range p.Entries {
 					costs[n] = max(costs[n], Cost(s.Inst))
 				}
-				r.b.count(f, p, n)
+				r.b.count(f, fn.Name, p, n)
 			})
 			if err != nil {
 				r.o.Warn("not counted: %v", err)
@@ -52,6 +52,9 @@ func Count(ctx context.Context, o Options) (err error) {
 	_, n, err := r.attach(ctx)
 	if err != nil {
 		return err
+	}
+	for _, s := range r.b.refused {
+		rows[row[s.Function]].Exact = false
 	}
 	for _, probe := range r.unplanted {
 		for _, item := range r.b.prog.Probes[probe].Items {

@@ -210,6 +210,13 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		return nil, 0, &NothingError{"what matches has no code to probe",
 			"ferrotrace explain " + r.files[0].shown + " " + r.o.Patterns[0] + " says why"}
 	}
+	for i, s := range r.b.refused {
+		if i == 5 {
+			r.o.Warn("and %d more that can't be probed", len(r.b.refused)-i)
+			break
+		}
+		r.o.Warn("not probed: an %s of %s: the kernel allows no probe on that instruction", s.Kind, s.Function)
+	}
 	rt, err := kernel.New(kernel.Options{})
 	if err != nil {
 		return nil, 0, err
