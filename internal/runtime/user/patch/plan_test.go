@@ -1,0 +1,342 @@
+package patch
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"ferrotrace/internal/x86"
+)
+
+const textBase = 0x5555_0000_0000
+
+// assemble returns the text of an assembler source at textBase, with its labels.
+// There is no linker: calls must go to local labels.
+func assemble(t testing.TB, src string) ([]byte, map[string]uint64) {
+	t.Helper()
+	cc, err := exec.LookPath("cc")
+	if err != nil {
+		t.Skip("cc is missing: the sources of this test can't be assembled")
+	}
+	dir := t.TempDir()
+	s, o := filepath.Join(dir, "a.s"), filepath.Join(dir, "a.o")
+	if err := os.WriteFile(s, []byte(".text\n"+src+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := exec.Command(cc, "-c", "-o", o, s).CombinedOutput(); err != nil {
+		t.Fatalf("cc: %v\n%s", err, b)
+	}
+	f, err := elf.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if r := f.Section(".rela.text"); r != nil {
+		t.Fatal("the source has relocations")
+	}
+	text, err := f.Section(".text").Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := map[string]uint64{}
+	syms, _ := f.Symbols()
+	for _, s := range syms {
+		if elf.ST_TYPE(s.Info) == elf.STT_NOTYPE && s.Name != "" {
+			labels[s.Name] = textBase + s.Value
+		}
+	}
+	return text, labels
+}
+
+// golden is a function f with labels: those that begin with l, i, x are sites of
+// that kind, e is the entry; t are further targets. end ends the function, next
+// begins the one after.
+type golden struct {
+	name, src string
+	want      string
+}
+
+var goldens = []golden{
+	{"jump over whole instructions", `
+f: e: push %rbp
+ mov %rsp,%rbp
+ push %rbx
+ push %rax
+ mov %rdi,%rbx
+x: ret
+end: .p2align 4,0xcc
+next: ret`, `
+jump at 0: 5 bytes, sites e, back at 5
+jump at 9: 1 bytes and 4 of padding, sites x`},
+	{"a line's jump takes in the return", `
+f: e: push %rbx
+ mov %rdi,%rbx
+ mov $7,%eax
+l1: xor %ecx,%ecx
+ add $8,%rsp
+ pop %rbx
+x: ret
+end: 
+next: ret`, `
+jump at 0: 9 bytes, sites e, back at 9
+jump at 9: 8 bytes, sites l1 x`},
+	{"a function of three bytes: entry and exit in one", `
+f: e: xor %eax,%eax
+x: ret
+end: nopl 0(%rax)
+ nop
+next: ret`, `
+jump at 0: 3 bytes and 2 of padding, sites e x`},
+	{"the entry's jump takes in the exit that has no room", `
+f: e: push %rbx
+ mov $1,%edi
+ pop %rbx
+x: ret
+end:
+next: ret`, `
+jump at 0: 8 bytes, sites e x`},
+	{"a loop into the first bytes: short jump to padding", `
+f: e: xor %eax,%eax
+l2: inc %eax
+ dec %edi
+ jnz l2
+ jmp *%rsi
+ .p2align 4,0xcc
+next: ret
+end2: `, `
+jump at 2: 6 bytes, sites l2, back at 8
+short jump to padding at 0: 2 bytes, sites e, room at 10, back at 2`},
+	{"a landing pad in the first bytes", `
+f: e: push %rax
+t: push %rbx
+ mov %rdi,%rbx
+ mov %rdi,%rcx
+ ret
+end:
+next: ret`, `
+pun at 0: 1 bytes, sites e, back at 1`},
+	{"a return address in the first bytes", `
+f: e: call *%rdi
+ mov %eax,%ecx
+ mov %eax,%edx
+ ud2
+end: .p2align 4,0x90
+next: ret`, `
+short jump to padding at 0: 2 bytes, sites e, room at 8`},
+	{"a call that ends the bytes may be among them", `
+f: e: push %rax
+ call next
+ pop %rcx
+x: ret
+end: .p2align 4,0xcc
+next: ret`, `
+jump at 0: 6 bytes, sites e
+jump at 7: 1 bytes and 4 of padding, sites x`},
+	{"behind an endbr64", `
+f: e: endbr64
+ mov $1,%eax
+x: ret
+end: .p2align 4,0xcc
+next: ret`, `
+jump at 4: 5 bytes, sites e, back at 9
+jump at 9: 1 bytes and 4 of padding, sites x`},
+	{"a return with its epilogue", `
+f: e: push %rbx
+ mov %rdi,%rbx
+ mov $7,%eax
+ xor %ecx,%ecx
+l1: add $8,%rsp
+l2: pop %rbx
+x: ret
+end:
+next: mov $1,%eax`, `
+jump at 0: 9 bytes, sites e, back at 9
+jump at 11: 6 bytes, sites l1 l2 x`},
+	{"a return that is jumped to, and no padding: its next four bytes lead 0x2345 further", `
+f: e: test %edi,%edi
+ je x
+ pop %rbx
+x: ret
+end: .byte 0x45,0x23,0,1
+next: ret`, `
+jump at 0: 5 bytes, sites e, back at 5
+pun at 5: 1 bytes, sites x`},
+	{"a return with its epilogue, without lines", `
+f: e: push %rbx
+ mov %rdi,%rbx
+ mov $7,%eax
+ xor %ecx,%ecx
+ add $8,%rsp
+ pop %rbx
+x: ret
+end:
+next: ret`, `
+jump at 0: 9 bytes, sites e, back at 9
+jump before the site at 11: 6 bytes, sites x`},
+	{"a conditional jump and a tail call among the bytes", `
+f: e: test %edi,%edi
+ je 1f
+x: jmp next
+1: add $1,%rax
+x2: ret
+end: .p2align 4,0xcc
+next: ret`, `
+jump at 0: 6 bytes, sites e x
+jump at 10: 1 bytes and 4 of padding, sites x2`},
+	{"a system call has no copy", `
+f: e: mov %ecx,%eax
+ syscall
+ nop
+ nop
+x: ret
+end: .p2align 4,0xcc
+next: ret`, `
+jump at 6: 1 bytes and 4 of padding, sites x
+short jump to padding at 0: 2 bytes, sites e, room at 11, back at 2`},
+}
+
+func TestPlan(t *testing.T) {
+	for _, g := range goldens {
+		t.Run(g.name, func(t *testing.T) {
+			text, labels := assemble(t, g.src)
+			code := func(addr uint64) []byte {
+				if addr < textBase || addr >= textBase+uint64(len(text)) {
+					return nil
+				}
+				return text[addr-textBase:]
+			}
+			end := labels["end"]
+			if end == 0 {
+				end = labels["next"]
+			}
+			f, err := x86.NewFunc(code, []x86.Range{{Low: labels["f"], High: end}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fn := Function{Code: f}
+			names := map[uint64]string{}
+			for n, addr := range labels {
+				kind, ok := map[byte]Kind{'e': Entry, 'l': Line, 'i': InlinedEntry, 'x': Exit}[n[0]]
+				if n[0] == 't' {
+					fn.Targets = append(fn.Targets, addr)
+				}
+				if !ok || strings.HasPrefix(n, "end") {
+					continue
+				}
+				names[addr] = n
+				fn.Sites = append(fn.Sites, Site{Addr: addr, Kind: kind, Rust: true, Programs: []Program{counter}})
+				if n == "e" && text[addr-textBase] == 0xf3 {
+					names[addr+4] = n
+				}
+			}
+			pl := &Planner{Code: code, Alloc: everywhere(),
+				Functions: []x86.Range{{Low: labels["f"], High: end}, {Low: labels["next"], High: textBase + uint64(len(text))}}}
+			patches, problems := pl.Plan([]Function{fn})
+			var b strings.Builder
+			for _, p := range patches {
+				fmt.Fprintf(&b, "\n%s", describe(p, names))
+				checkPatch(t, p, text)
+			}
+			for _, p := range problems {
+				fmt.Fprintf(&b, "\n%s: %v", names[p.Site.Addr], p.Err)
+			}
+			if got := b.String(); got != g.want {
+				t.Errorf("got:%s\nwant:%s", got, g.want)
+			}
+			pl.Release(patches)
+			if len(pl.owner)+len(pl.current)+len(pl.frozen) != 0 {
+				t.Error("released patches leave traces: ", pl.owner, pl.current, pl.frozen)
+			}
+		})
+	}
+}
+
+func everywhere() *Space {
+	return NewSpace([]x86.Range{{Low: 0x10000, High: textBase}, {Low: textBase + 1<<20, High: 0x7fff_0000_0000}})
+}
+
+func describe(p *Patch, names map[uint64]string) string {
+	size := 0
+	for _, in := range p.Displaced {
+		size += in.Len
+	}
+	s := fmt.Sprintf("%s at %d: %d bytes", p.How, p.Addr-textBase, size)
+	if p.pads > 0 {
+		s += fmt.Sprintf(" and %d of padding", p.pads)
+	}
+	s += ", sites"
+	for _, site := range p.Sites {
+		s += " " + names[site.Addr]
+	}
+	if p.How == ShortToPadding {
+		s += fmt.Sprintf(", room at %d", p.Writes[0].Addr-textBase)
+	}
+	if p.ResumeAt != 0 {
+		s += fmt.Sprintf(", back at %d", p.ResumeAt-textBase)
+	}
+	return s
+}
+
+// checkPatch follows the jumps of a patch, planted into a copy of text.
+func checkPatch(t *testing.T, p *Patch, text []byte) {
+	t.Helper()
+	planted := bytes.Clone(text)
+	for _, w := range p.Writes {
+		if len(w.Old) != len(w.New) {
+			t.Fatalf("%d bytes over %d", len(w.New), len(w.Old))
+		}
+		copy(planted[w.Addr-textBase:], w.New)
+	}
+	at := p.Addr
+	for n := 0; at != p.Trampoline; n++ {
+		if at < textBase || at >= textBase+uint64(len(planted)) || n > 2 {
+			t.Fatalf("the jump at %#x leads to %#x, the trampoline is at %#x", p.Addr, at, p.Trampoline)
+		}
+		in, err := x86.Decode(planted[at-textBase:], at)
+		if err != nil || in.Kind != x86.Jmp {
+			t.Fatalf("no jump at %#x", at)
+		}
+		at = in.Target
+	}
+	if p.ResumeAt != 0 {
+		c := p.Code.Copies[len(p.Code.Copies)-1]
+		in, err := x86.Decode(p.Code.Bytes[c.Copy:], p.Trampoline+uint64(c.Copy))
+		if err != nil || c.Addr != p.ResumeAt || in.Kind != x86.Jmp || in.Target != p.ResumeAt {
+			t.Fatalf("the trampoline of %#x does not jump back", p.Addr)
+		}
+	}
+}
+
+func TestProblems(t *testing.T) {
+	text, labels := assemble(t, "f: mov %edi,%eax\n std\n ret\n g: push %rax\n ret\n end:")
+	code := func(addr uint64) []byte { return text[addr-textBase:] }
+	f, err := x86.NewFunc(code, []x86.Range{{Low: labels["f"], High: labels["g"]}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nowhere := NewSpace(nil)
+	pl := &Planner{Code: code, Alloc: nowhere}
+	_, problems := pl.Plan([]Function{{Code: f, Sites: []Site{
+		{Addr: labels["f"] + 1, Kind: Entry},
+		{Addr: labels["f"] + 2, Kind: Line},
+		{Addr: labels["f"], Kind: Entry},
+	}}})
+	want := []error{ErrNoMemory, ErrNoInstruction, ErrDirection}
+	if len(problems) != len(want) {
+		t.Fatal(problems)
+	}
+	for i, p := range problems {
+		if !errors.Is(p, want[i]) {
+			t.Errorf("%v, want %v", p, want[i])
+		}
+	}
+	if len(pl.owner)+len(pl.current) != 0 {
+		t.Error("sites that could not be taken leave traces")
+	}
+}

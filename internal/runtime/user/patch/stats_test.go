@@ -1,0 +1,237 @@
+package patch
+
+import (
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"ferrotrace/internal/x86"
+)
+
+// program is a real program's code with the ranges of its functions.
+type program struct {
+	segs  []elfSegment
+	funcs []x86.Range // sorted by Low, those at one address once
+	names []string
+	mangled
+}
+
+type mangled map[uint64]bool // functions with Rust names
+
+type elfSegment struct {
+	addr uint64
+	data []byte
+}
+
+func (p *program) code(addr uint64) []byte {
+	for _, s := range p.segs {
+		if addr >= s.addr && addr-s.addr < uint64(len(s.data)) {
+			return s.data[addr-s.addr:]
+		}
+	}
+	return nil
+}
+
+// toolchainProgram opens a program of an installed Rust toolchain.
+func toolchainProgram(t testing.TB, name string) *program {
+	t.Helper()
+	home, err := os.UserHomeDir()
+	if err != nil {
+		t.Skip("no home directory, so no Rust toolchain: ", err)
+	}
+	files, _ := filepath.Glob(filepath.Join(home, ".rustup/toolchains/*/bin", name))
+	for _, file := range files {
+		f, err := elf.Open(file)
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		syms, err := f.Symbols()
+		if err != nil || f.Machine != elf.EM_X86_64 {
+			continue
+		}
+		p := &program{mangled: mangled{}}
+		for _, s := range f.Progs {
+			if s.Type != elf.PT_LOAD || s.Filesz == 0 {
+				continue
+			}
+			data := make([]byte, s.Filesz)
+			if _, err := s.ReadAt(data, 0); err != nil {
+				t.Fatal(err)
+			}
+			p.segs = append(p.segs, elfSegment{s.Vaddr, data})
+		}
+		slices.SortStableFunc(syms, func(a, b elf.Symbol) int {
+			if a.Value != b.Value {
+				return int(int64(a.Value) - int64(b.Value))
+			}
+			return int(int64(b.Size) - int64(a.Size))
+		})
+		for _, s := range syms {
+			if elf.ST_TYPE(s.Info) != elf.STT_FUNC || s.Size == 0 || s.Section == elf.SHN_UNDEF {
+				continue
+			}
+			if strings.HasPrefix(s.Name, "_R") || strings.HasPrefix(s.Name, "_ZN") && strings.HasSuffix(s.Name, "E") && strings.Contains(s.Name, "17h") {
+				p.mangled[s.Value] = true
+			}
+			if n := len(p.funcs); n > 0 && p.funcs[n-1].Low == s.Value {
+				continue
+			}
+			p.funcs = append(p.funcs, x86.Range{Low: s.Value, High: s.Value + s.Size})
+			p.names = append(p.names, s.Name)
+		}
+		return p
+	}
+	t.Skipf("no toolchain under ~/.rustup has a %s with symbols", name)
+	return nil
+}
+
+// exits are the returns of a function and its direct tail calls.
+func exits(f *x86.Func) (sites []Site) {
+	all, _ := f.Exits()
+	for _, e := range all {
+		sites = append(sites, Site{Addr: e.Addr, Kind: Exit, Rust: true, Programs: []Program{counter}})
+	}
+	return sites
+}
+
+// counter stands for a program in tests that do not run it.
+var counter = Program{Body: []byte{0x90}}
+
+// sites are the entries and exits of every nth function of p.
+func (p *program) sites(every int) (funcs []Function) {
+	for i, r := range p.funcs {
+		if i%every != 0 || !p.mangled[r.Low] {
+			continue
+		}
+		f, err := x86.NewFunc(p.code, []x86.Range{r}, nil)
+		if err != nil {
+			continue
+		}
+		sites := append([]Site{{Addr: r.Low, Kind: Entry, Rust: true, Programs: []Program{counter}}}, exits(f)...)
+		funcs = append(funcs, Function{Code: f, Sites: sites})
+	}
+	return funcs
+}
+
+// around is the free memory of a process that the program is loaded in at load.
+func (p *program) around() *Space {
+	low := p.segs[0].addr &^ (pageSize - 1)
+	last := p.segs[len(p.segs)-1]
+	high := (last.addr + uint64(len(last.data)) + 1<<20) &^ (pageSize - 1)
+	_ = low
+	return NewSpace([]x86.Range{{Low: high, High: 1 << 46}})
+}
+
+// rebase moves the program to where a position-independent one is loaded: with
+// addresses near 0 half of the puns would lead below it.
+func (p *program) rebase(base uint64) {
+	for i := range p.segs {
+		p.segs[i].addr += base
+	}
+	m := mangled{}
+	for i := range p.funcs {
+		if p.mangled[p.funcs[i].Low] {
+			m[p.funcs[i].Low+base] = true
+		}
+		p.funcs[i].Low += base
+		p.funcs[i].High += base
+	}
+	p.mangled = m
+}
+
+// TestStatistics plans the entries and exits of real programs, and holds the shares
+// of the ways against what has been measured before.
+func TestStatistics(t *testing.T) {
+	for _, name := range []string{"cargo", "rustfmt"} {
+		t.Run(name, func(t *testing.T) {
+			p := toolchainProgram(t, name)
+			const base = 0x5555_5555_0000
+			p.rebase(base)
+			every := max(1, len(p.funcs)/6000)
+			funcs := p.sites(every)
+			sp := NewSpace([]x86.Range{{Low: 0x10000, High: base}, {Low: base + 64<<20, High: 0x7fff_0000_0000}})
+			pl := &Planner{Code: p.code, Functions: p.funcs, Alloc: sp}
+			start := time.Now()
+			patches, problems := pl.Plan(funcs)
+			took := time.Since(start)
+			var total, entries, rets, tails float64
+			var entryHow, retHow, tailHow [5]float64
+			ownBytes := map[uint64]uint64{}
+			for _, f := range funcs {
+				ownBytes[f.Sites[0].Addr] = 1
+			}
+			unresolved := 0
+			for _, f := range funcs {
+				if len(f.Code.Unresolved()) > 0 {
+					unresolved++
+				}
+			}
+			for _, pa := range patches {
+				for _, s := range pa.Sites {
+					total++
+					switch in := displacedAt(pa, s.Addr); {
+					case s.Kind == Entry:
+						entryHow[pa.How]++
+						entries++
+					case in.Kind == x86.Ret:
+						rets++
+						retHow[pa.How]++
+					default:
+						tails++
+						tailHow[pa.How]++
+					}
+				}
+			}
+			why := map[string]int{}
+			for _, pr := range problems {
+				in := instAt(funcs, pr.Site.Addr)
+				switch {
+				case pr.Site.Kind == Entry:
+					entryHow[4]++
+					entries++
+				case in.Kind == x86.Ret:
+					rets++
+					retHow[4]++
+				default:
+					tails++
+					tailHow[4]++
+				}
+				why[strings.NewReplacer("0", "", "1", "", "2", "", "3", "", "4", "", "5", "", "6", "", "7", "", "8", "", "9", "", "a", "", "b", "", "c", "", "d", "", "e", "", "f", "", "x", "").Replace(pr.Err.Error())]++
+			}
+			share := func(h [5]float64, n float64) string {
+				return fmt.Sprintf("jump %.1f, short %.1f, around %.1f, pun %.1f, none %.2f %%", 100*h[0]/n, 100*h[1]/n, 100*h[2]/n, 100*h[3]/n, 100*h[4]/n)
+			}
+			t.Logf("%d functions (%d with unresolved jumps), %v, %d page ranges", len(funcs), unresolved, took, len(sp.Pages()))
+			t.Logf("%.0f entries: %s", entries, share(entryHow, entries))
+			t.Logf("%.0f rets: %s", rets, share(retHow, rets))
+			t.Logf("%.0f tails: %s", tails, share(tailHow, tails))
+			for w, n := range why {
+				t.Log(n, w)
+			}
+		})
+	}
+}
+
+func displacedAt(p *Patch, addr uint64) *x86.Inst {
+	for i := range p.Displaced {
+		if p.Displaced[i].Addr == addr {
+			return &p.Displaced[i]
+		}
+	}
+	return nil
+}
+
+func instAt(funcs []Function, addr uint64) *x86.Inst {
+	for _, f := range funcs {
+		if i, ok := f.Code.Index(addr); ok {
+			return &f.Code.Insts[i]
+		}
+	}
+	return nil
+}
