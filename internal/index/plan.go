@@ -78,6 +78,7 @@ func (in *Instance) Plan() (*Plan, error) {
 		in.planInlined(ix, fl, p)
 		return p, nil
 	}
+	in.settleStack(ix, fl, p.Params)
 	in.planEntry(ix, fl, p)
 	in.planExits(ix, fl, p)
 	return p, nil

@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"ferrotrace/internal/dwarf"
 	"ferrotrace/internal/location"
@@ -17,6 +18,8 @@ type Param struct {
 	entry *dwarf.Entry
 	// ambiguous: the code is that of instances for other types too.
 	ambiguous bool
+	// stack is what is at that place if it is in the caller's frame.
+	stack onStack
 }
 
 const ambiguous = "unsupported: the compiler has merged this instance with one for other types"
@@ -216,6 +219,14 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 			}
 		}
 		if off >= 0 {
+			if slot.Size > 8 && p.stack != valueThere {
+				if p.stack == eitherThere || len(place.Pieces) != 1 {
+					return location.MissingPlace(int(p.Type.Size), unclearStack), false
+				}
+				q := &place.Pieces[0]
+				q.Expr = append(slices.Clone(q.Expr), location.Op{Kind: location.OpDeref, Size: 8})
+				slot.Size = 8
+			}
 			if !none(st.overwritten, off, slot.Size) {
 				return place, false
 			}

@@ -34,7 +34,7 @@ var (
 )
 
 // Packages whose tests run unless others are named.
-var packages = []string{"./internal/runtime/kernel", "./internal/target", "./internal/codegen"}
+var packages = []string{"./internal/runtime/kernel", "./internal/target", "./internal/codegen", "./internal/cli"}
 
 func main() {
 	flag.Parse()
@@ -201,12 +201,12 @@ func (img *image) initramfs(init string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	modules, err := img.load("virtio_pci", "9pnet_virtio", "9p")
+	modules, err := img.load("virtio_pci", "9pnet_virtio", "9p", "overlay")
 	if err != nil {
 		return nil, err
 	}
 	const dir, exe = 0o040755, 0o100755
-	entries := []entry{{"dev", nil, dir}, {"proc", nil, dir}, {"host", nil, dir}, {"modules", nil, dir}, {"init", program, exe}}
+	entries := []entry{{"dev", nil, dir}, {"proc", nil, dir}, {"lower", nil, dir}, {"memory", nil, dir}, {"host", nil, dir}, {"modules", nil, dir}, {"init", program, exe}}
 	for i, m := range modules {
 		entries = append(entries, entry{fmt.Sprintf("modules/%02d", i), m, 0o100644})
 	}
@@ -248,7 +248,7 @@ var trouble = regexp.MustCompile(`^\[ *\d+\.\d+\] .*(BUG|WARNING: CPU|Oops|gener
 // Lines of go test -v: which test is at work, what it logs, how it ended.
 var (
 	working = regexp.MustCompile(`^=== (?:RUN|NAME|CONT) +(\S+)`)
-	logged  = regexp.MustCompile(`^ +\S+_test\.go:\d+: (.*)`)
+	logged  = regexp.MustCompile(`^ +\S+\.go:\d+: (.*)`)
 	result  = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+)`)
 )
 

@@ -83,9 +83,10 @@ func ask(t *testing.T, oracle, input string, args ...string) string {
 	return string(out)
 }
 
-// binaries returns cargo, and the library that rustc is.
+// binaries returns cargo, the library that rustc is, and those that
+// FERROTRACE_SYMBOLS names.
 func binaries(t *testing.T) []string {
-	var files []string
+	files := filepath.SplitList(os.Getenv("FERROTRACE_SYMBOLS"))
 	if out, err := exec.Command("rustup", "which", "cargo").Output(); err == nil {
 		files = append(files, strings.TrimSpace(string(out)))
 	}

@@ -46,8 +46,19 @@ func run() error {
 			return fmt.Errorf("module %s: %w", m, err)
 		}
 	}
-	// Nothing is written to the host.
-	if err := mount(job.Share, "/host", "9p", unix.MS_RDONLY, "trans=virtio,version=9p2000.L,cache=loose,msize=262144"); err != nil {
+	// Nothing is written to the host: what tests write stays in memory.
+	if err := mount(job.Share, "/lower", "9p", unix.MS_RDONLY, "trans=virtio,version=9p2000.L,cache=loose,msize=262144"); err != nil {
+		return err
+	}
+	if err := mount("tmpfs", "/memory", "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	for _, dir := range []string{"/memory/upper", "/memory/work"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := mount("overlay", "/host", "overlay", 0, "lowerdir=/lower,upperdir=/memory/upper,workdir=/memory/work"); err != nil {
 		return err
 	}
 	for _, m := range []struct{ source, target, fstype string }{

@@ -52,7 +52,10 @@ type fn struct {
 	labels []asm.Label // by slot - start, for the targets of jumps
 	start  int
 	slot   int
+	after  []uint16 // by slot - start: the registers that are live after it
+	cold   []func() // code that is emitted behind the function
 	lazy   [11]lazy
+	stored stored
 	known  [11]*shm.Map // that is in the register
 }
 
@@ -62,6 +65,16 @@ type lazy struct {
 	kind lazyKind
 	mp   *shm.Map
 	off  int32
+}
+
+// stored is a word of the frame whose value is still at hand: it was stored last,
+// and nothing else has been written to memory since.
+type stored struct {
+	valid bool
+	off   int32
+	reg   uint8 // what was stored, if it is not imm
+	isImm bool
+	imm   int32
 }
 
 type lazyKind uint8
@@ -75,12 +88,14 @@ const (
 
 func (c *compiler) program(p *insn.Program) (Entry, error) {
 	funcs := make([]function, len(p.Funcs))
-	for i := range funcs {
+	after := make([][]uint16, len(p.Funcs))
+	for i, f := range p.Funcs {
 		funcs[i].label = c.a.NewLabel()
-		funcs[i].survey(p.Insns[p.Funcs[i].Start:p.Funcs[i].End])
+		after[i] = liveness(p.Insns[f.Start:f.End], f.Start)
+		funcs[i].survey(p.Insns[f.Start:f.End], after[i])
 	}
 	for i, f := range p.Funcs {
-		g := &fn{compiler: c, p: p, f: &funcs[i], funcs: funcs, start: f.Start}
+		g := &fn{compiler: c, p: p, f: &funcs[i], funcs: funcs, start: f.Start, after: after[i]}
 		if err := g.compile(f); err != nil {
 			return Entry{}, err
 		}
@@ -110,12 +125,18 @@ func total(funcs []function, done []bool, i int) {
 	done[i] = true
 }
 
+// dead says whether an instruction need not be compiled.
+func dead(in *insn.Insn, after uint16) bool {
+	_, defs := usesDefs(in)
+	return pure(in) && after&defs == 0
+}
+
 // survey finds the registers and the frame that a function uses.
-func (f *function) survey(insns []insn.Insn) {
+func (f *function) survey(insns []insn.Insn, after []uint16) {
 	var used [11]bool
 	low, escapes := 0, false
-	for _, in := range insns {
-		if in.Op == insn.Second {
+	for i, in := range insns {
+		if in.Op == insn.Second || dead(&in, after[i]) {
 			continue
 		}
 		used[in.Dst] = true
@@ -180,16 +201,25 @@ func (g *fn) compile(f insn.Func) error {
 	for g.slot = f.Start; g.slot < f.End; g.slot++ {
 		if l := g.labels[g.slot-f.Start]; l >= 0 {
 			g.flush()
-			g.known = [11]*shm.Map{}
+			g.known, g.stored = [11]*shm.Map{}, stored{}
 			a.Bind(l)
 		}
 		in := insns[g.slot]
 		if in.Op == insn.Second {
 			continue
 		}
+		if err := g.check(&in); err != nil {
+			return fmt.Errorf("%w: instruction %d: %w", insn.ErrRefused, g.slot, err)
+		}
+		if dead(&in, g.after[g.slot-f.Start]) {
+			continue
+		}
 		if err := g.insn(&in); err != nil {
 			return fmt.Errorf("%w: instruction %d: %w", insn.ErrRefused, g.slot, err)
 		}
+	}
+	for _, emit := range g.cold {
+		emit()
 	}
 	return nil
 }
@@ -211,16 +241,29 @@ func (g *fn) mem(base uint8, off int16) asm.Mem {
 // def returns the machine register of an eBPF register that is written without
 // having been read.
 func (g *fn) def(r uint8) asm.Reg {
-	g.lazy[r], g.known[r] = lazy{}, nil
-	g.clobber(regs[r])
+	g.lazy[r] = lazy{}
+	g.changed(r)
 	return regs[r]
+}
+
+// postpone has a register hold what need not be computed yet.
+func (g *fn) postpone(r uint8, l lazy) {
+	g.lazy[r], g.known[r] = l, l.mp
+}
+
+// changed notes that a register has a new value.
+func (g *fn) changed(r uint8) {
+	g.known[r] = nil
+	if g.stored.reg == r && !g.stored.isImm {
+		g.stored = stored{}
+	}
+	g.clobber(regs[r])
 }
 
 // usedef is for one that is read and written.
 func (g *fn) usedef(r uint8) asm.Reg {
 	g.settle(int(r))
-	g.known[r] = nil
-	g.clobber(regs[r])
+	g.changed(r)
 	return regs[r]
 }
 
@@ -230,9 +273,13 @@ func (g *fn) clobber(rs ...asm.Reg) { g.f.clobbers |= asm.Set(rs...) & callerSav
 func (g *fn) settle(r int) {
 	l := g.lazy[r]
 	g.lazy[r] = lazy{}
-	switch l.kind {
-	case inRegister:
+	if l.kind == inRegister {
 		return
+	}
+	m := g.known[r]
+	g.changed(uint8(r))
+	g.known[r] = m
+	switch l.kind {
 	case isMap:
 		g.a.MovAddr(regs[r], Shared, int64(l.mp.Desc))
 	case isFrame:
@@ -244,13 +291,19 @@ func (g *fn) settle(r int) {
 	case isImm:
 		g.movImm(regs[r], int64(l.off))
 	}
-	g.clobber(regs[r])
 }
 
-// flush settles all: control may come from or go elsewhere.
+// flush settles all that is still needed: control may come from or go elsewhere.
 func (g *fn) flush() {
+	in := &g.p.Insns[g.slot]
+	uses, defs := usesDefs(in)
+	live := g.after[g.slot-g.start]&^defs | uses
 	for r := range g.lazy {
-		g.settle(r)
+		if live>>r&1 != 0 {
+			g.settle(r)
+		} else {
+			g.lazy[r] = lazy{}
+		}
 	}
 }
 
@@ -259,6 +312,7 @@ func (g *fn) drop() {
 	for r := 0; r <= 5; r++ {
 		g.lazy[r], g.known[r] = lazy{}, nil
 	}
+	g.stored = stored{}
 }
 
 func (g *fn) movImm(r asm.Reg, v int64) {
@@ -309,6 +363,7 @@ func (g *fn) insn(in *insn.Insn) error {
 		g.clobber(asm.RAX)
 	case in.Op == insn.Exit:
 		g.settle(0)
+		g.stored = stored{}
 		for i := len(g.f.saved) - 1; i >= 0; i-- {
 			a.Pop(g.f.saved[i])
 		}
@@ -320,27 +375,29 @@ func (g *fn) insn(in *insn.Insn) error {
 	case in.Op == insn.LoadImm:
 		g.movImm(g.def(in.Dst), in.Imm)
 	case in.Op == insn.LoadMap:
-		m, err := g.mapOf(in)
-		if err != nil {
-			return err
-		}
-		g.def(in.Dst)
-		g.lazy[in.Dst], g.known[in.Dst] = lazy{kind: isMap, mp: m}, m
+		m, _ := g.mapOf(in)
+		g.postpone(in.Dst, lazy{kind: isMap, mp: m})
 	case in.Op == insn.LoadValue:
-		m, err := g.mapOf(in)
-		if err != nil {
-			return err
-		}
-		if !m.Direct() || in.Imm >= int64(m.ValueSize) {
-			return fmt.Errorf("map %s has no direct value at %d", m.Name, in.Imm)
-		}
-		a.MovAddr(g.def(in.Dst), Shared, int64(m.Data)+in.Imm)
+		m, _ := g.mapOf(in)
+		a.MovAddr(g.def(in.Dst), Shared, int64(m.Values)+in.Imm)
 	case in.Op == insn.LoadFunc:
 		callee := g.p.FuncAt(in.Target)
 		a.LeaLabel(g.def(in.Dst), g.funcs[callee].label)
 		g.f.calls = append(g.f.calls, callee)
 	}
 	return nil
+}
+
+// check refuses maps that there are not.
+func (g *fn) check(in *insn.Insn) error {
+	if in.Op != insn.LoadMap && in.Op != insn.LoadValue {
+		return nil
+	}
+	m, err := g.mapOf(in)
+	if err == nil && in.Op == insn.LoadValue && (!m.Direct() || in.Imm >= int64(m.ValueSize)) {
+		err = fmt.Errorf("map %s has no direct value at %d", m.Name, in.Imm)
+	}
+	return err
 }
 
 func (g *fn) mapOf(in *insn.Insn) (*shm.Map, error) {
@@ -355,15 +412,16 @@ func (g *fn) mapOf(in *insn.Insn) (*shm.Map, error) {
 
 func (g *fn) store(in *insn.Insn) {
 	n, dst := int(in.Bytes), g.mem(in.Dst, in.Off)
-	if !in.Reg {
-		g.a.StoreImm(n, dst, int32(in.Imm))
-		return
+	s := stored{valid: n == 4 && dst.Base == asm.RBP, off: dst.Disp, reg: in.Src, isImm: !in.Reg, imm: int32(in.Imm)}
+	if l := g.lazy[in.Src]; in.Reg && l.kind == isImm {
+		s.isImm, s.imm = true, l.off
 	}
-	if l := g.lazy[in.Src]; l.kind == isImm {
-		g.a.StoreImm(n, dst, l.off)
-		return
+	if s.isImm {
+		g.a.StoreImm(n, dst, s.imm)
+	} else {
+		g.a.Store(n, dst, g.use(in.Src))
 	}
-	g.a.Store(n, dst, g.use(in.Src))
+	g.stored = s
 }
 
 var conds = map[insn.Op]asm.Cond{
@@ -399,8 +457,7 @@ func (g *fn) alu(in *insn.Insn) {
 	case insn.Mov:
 		switch {
 		case in.Reg && in.Wide && in.Src == 10:
-			g.def(in.Dst)
-			g.lazy[in.Dst] = lazy{kind: isFrame}
+			g.postpone(in.Dst, lazy{kind: isFrame})
 		case in.Reg:
 			src, m := g.use(in.Src), g.known[in.Src]
 			a.Mov(n, g.def(in.Dst), src)
@@ -408,8 +465,7 @@ func (g *fn) alu(in *insn.Insn) {
 				g.known[in.Dst] = m
 			}
 		case in.Wide || in.Imm >= 0:
-			g.def(in.Dst)
-			g.lazy[in.Dst] = lazy{kind: isImm, off: int32(in.Imm)}
+			g.postpone(in.Dst, lazy{kind: isImm, off: int32(in.Imm)})
 		default:
 			a.MovImm(g.def(in.Dst), int64(uint32(in.Imm)))
 		}
@@ -610,9 +666,12 @@ func (g *fn) atomic(in *insn.Insn) {
 	a, n := &g.a, int(in.Bytes)
 	mem := g.mem(in.Dst, in.Off)
 	src := g.use(in.Src)
+	g.stored = stored{}
+	if in.Fetch && in.Op != insn.CmpXchg {
+		g.changed(in.Src)
+	}
 	switch {
 	case in.Op == insn.Xchg:
-		g.clobber(src)
 		a.XchgMem(n, mem, src)
 	case in.Op == insn.CmpXchg:
 		g.usedef(0)
@@ -623,12 +682,11 @@ func (g *fn) atomic(in *insn.Insn) {
 	case !in.Fetch:
 		a.LockALU(lockOps[in.Op], n, mem, src)
 	case in.Op == insn.AtomicAdd:
-		g.clobber(src)
 		a.LockXadd(n, mem, src)
 	default:
 		// There is no instruction that does it: exchange until nobody came between.
 		g.settle(0)
-		g.clobber(src, tmp1, tmp2, tmp3)
+		g.clobber(tmp1, tmp2, tmp3)
 		a.Lea(tmp2, mem)
 		a.Mov(8, tmp1, src)
 		a.Push(asm.RAX)

@@ -123,9 +123,6 @@ func (w *ctxWalk) step(slot int) {
 			w.read(regBP, 8)
 			w.read(regIP, 8)
 			first = 2
-		case insn.GetCurrentPidTgid, insn.GetCurrentUidGid, insn.GetSmpProcessorID, insn.GetPrandomU32,
-			insn.KtimeGetNs, insn.KtimeGetBootNs, insn.KtimeGetCoarseNs, insn.KtimeGetTaiNs:
-			first = 6 // no arguments: what is in r1 is not looked at
 		}
 		for r := first; r <= argCount(in.Imm); r++ {
 			escape(r)
@@ -162,6 +159,11 @@ func (w *ctxWalk) read(off, size int) {
 // argument.
 func argCount(helper int64) uint8 {
 	switch helper {
+	case insn.GetCurrentPidTgid, insn.GetCurrentUidGid, insn.GetSmpProcessorID, insn.GetPrandomU32,
+		insn.KtimeGetNs, insn.KtimeGetBootNs, insn.KtimeGetCoarseNs, insn.KtimeGetTaiNs:
+		return 0
+	case insn.GetAttachCookie, insn.GetFuncIP:
+		return 1
 	case insn.RingbufSubmit, insn.RingbufDiscard, insn.MapLookup, insn.MapDelete, insn.RingbufQuery, insn.GetCurrentComm:
 		return 2
 	case insn.ProbeRead, insn.ProbeReadKernel, insn.ProbeReadKernelStr, insn.ProbeReadStr, insn.ProbeReadUser,

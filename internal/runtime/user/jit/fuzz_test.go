@@ -3,16 +3,21 @@ package jit_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"ferrotrace/internal/runtime/user/shm"
 	"ferrotrace/internal/runtime/user/vm"
 	"ferrotrace/internal/runtime/user/vm/insn"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 const memSize = 96
@@ -254,9 +259,67 @@ func (g *generator) call() {
 	g.fresh(1, 2, 3, 4, 5)
 }
 
+// lookup finds an element of the array and uses it; often the key has only just
+// been stored.
+func (g *generator) lookup() {
+	off := -4 * (1 + g.r.IntN(frameUse/4))
+	if g.r.IntN(2) == 0 {
+		g.emit(0x62, 10, 0, off, int64(g.r.IntN(arraySize+2)))
+	} else {
+		k := g.data()
+		if g.r.IntN(2) == 0 {
+			g.emit(0xb7, k, 0, 0, int64(g.r.IntN(arraySize+2)))
+		} else {
+			g.emit(0x57, k, 0, 0, 7)
+		}
+		g.emit(0x63, 10, k, off, 0)
+	}
+	for g.r.IntN(3) == 0 {
+		switch g.r.IntN(3) {
+		case 0:
+			g.alu()
+		case 1:
+			g.memory()
+		default:
+			g.fresh(g.data())
+		}
+	}
+	g.emit(0xbf, 2, 10, 0, 0)
+	g.emit(0x07, 2, 0, 0, int64(off))
+	if g.r.IntN(8) == 0 { // through a register that is not known to be the map
+		g.emit(0x18, 7, 1, 0, 0)
+		g.emit(0, 0, 0, 0, 0)
+		g.emit(0x55, 10, 0, 0, 0)
+		g.emit(0xbf, 1, 7, 0, 0)
+		g.fresh(7)
+	} else {
+		g.emit(0x18, 1, 1, 0, 0)
+		g.emit(0, 0, 0, 0, 0)
+	}
+	g.emit(0x85, 0, 0, 0, insn.MapLookup)
+	from := g.at()
+	g.emit(0x15, 0, 0, 0, 0)
+	at := 8 * g.r.IntN(2)
+	r := []int{7, 8, 9}[g.r.IntN(3)]
+	switch g.r.IntN(3) {
+	case 0:
+		g.emit(0x79, r, 0, at, 0)
+	case 1:
+		g.emit(0x7b, 0, r, at, 0)
+	default:
+		g.emit(0xdb, 0, r, at, []int64{0, 1}[g.r.IntN(2)])
+	}
+	g.patch(from)
+	g.fresh(0, 1, 2, 3, 4, 5)
+}
+
+const arraySize = 5
+
 func (g *generator) block(n int) {
 	for range n {
-		switch k := g.r.IntN(20); {
+		switch k := g.r.IntN(22); {
+		case k >= 20:
+			g.lookup()
 		case k < 10:
 			g.alu()
 		case k < 16:
@@ -321,18 +384,56 @@ func generate(seed uint64) []byte {
 	}
 }
 
+func fuzzMaps(n int32) (string, bool) { return "a", n == 0 }
+
+type shared struct {
+	*shm.Memory
+	mem []byte
+}
+
+var arraysOnce = sync.OnceValues(func() (shared, shared) {
+	var s [2]shared
+	for i := range s {
+		l, err := shm.NewLayout(map[string]*ebpf.MapSpec{"a": {Type: ebpf.Array, KeySize: 4, ValueSize: 16, MaxEntries: arraySize}}, 1)
+		if err != nil {
+			panic(err)
+		}
+		if s[i].mem, err = unix.Mmap(-1, 0, int(l.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+			panic(err)
+		}
+		if s[i].Memory, err = shm.Open(l, s[i].mem); err != nil {
+			panic(err)
+		}
+	}
+	return s[0], s[1]
+})
+
+// arrays returns two equal shared memories.
+func arrays(t testing.TB) (ours, theirs shared) {
+	ours, theirs = arraysOnce()
+	for _, s := range []shared{ours, theirs} {
+		clear(s.mem)
+		if err := s.Init(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ours, theirs
+}
+
 // compare runs a program by both and demands the same result and memory.
 func compare(t testing.TB, code []byte) error {
-	p, err := insn.Decode(code, nil)
+	p, err := insn.Decode(code, fuzzMaps)
 	if err != nil {
 		return fmt.Errorf("generated an invalid program: %w", err)
 	}
+	ours, theirs := arrays(t)
 	mem := make([]byte, memSize)
 	for i := range mem {
 		mem[i] = byte(i*37 + 11)
 	}
 	other := bytes.Clone(mem)
-	in, err := vm.New(p, vm.Config{})
+	maps, rings := theirs.VM()
+	in, err := vm.New(p, vm.Config{Maps: maps, Rings: rings})
 	if err != nil {
 		return err
 	}
@@ -340,7 +441,7 @@ func compare(t testing.TB, code []byte) error {
 	if err != nil {
 		return fmt.Errorf("interpreter: %w", err)
 	}
-	m, err := tryLoad(options(nil), nil, p)
+	m, err := tryLoad(options(ours.Layout), ours.mem, p)
 	if err != nil {
 		return err
 	}
@@ -353,11 +454,14 @@ func compare(t testing.TB, code []byte) error {
 	if !bytes.Equal(mem, other) {
 		return fmt.Errorf("memory is\n% x, the interpreter leaves\n% x", other, mem)
 	}
+	if !bytes.Equal(ours.mem, theirs.mem) {
+		return errors.New("the maps differ")
+	}
 	return nil
 }
 
 func listing(code []byte) string {
-	p, err := insn.Decode(code, nil)
+	p, err := insn.Decode(code, fuzzMaps)
 	if err != nil {
 		return err.Error()
 	}

@@ -139,18 +139,15 @@ func (g *fn) helper(id int64) error {
 			return fmt.Errorf("helper %s on map %s of type %v is not supported", insn.HelperName(id), r.m.Name, r.m.Type)
 		}
 		if r.m != nil && r.kind == doLookup && r.m.IsArray() {
-			key := g.mem(2, 0)
-			g.lookupArray(r.m, key)
-			g.clobber(asm.RAX, tmp1, tmp2)
-			g.drop()
+			g.lookupArray(r.m)
 			return nil
 		}
 		if r.m != nil && r.kind != doForEach {
 			g.lazy[1] = lazy{} // the routine knows its map
 		}
 	}
-	for i := range 6 {
-		g.settle(i)
+	for i := range int(argCount(id)) {
+		g.settle(i + 1)
 	}
 	a.Call(g.routine(r))
 	if set, ok := clobbered[r.kind]; ok {
@@ -293,18 +290,42 @@ func (c *compiler) valueAt(m *shm.Map, cpu asm.Reg) {
 	a.ALU(asm.ADD, 8, asm.RAX, tmp2)
 }
 
-// lookupArray leaves in rax the address of an array's value, or 0.
-func (c *compiler) lookupArray(m *shm.Map, key asm.Mem) {
-	a := &c.a
+// lookupArray compiles the lookup of an array in place.
+func (g *fn) lookupArray(m *shm.Map) {
+	a, key := &g.a, g.mem(2, 0)
+	forward := g.stored.valid && key == asm.At(asm.RBP, g.stored.off)
+	s := g.stored
+	defer g.drop()
+	defer g.clobber(asm.RAX, tmp1, tmp2)
+	if forward && s.isImm {
+		i := uint32(s.imm)
+		if i >= m.MaxEntries {
+			a.Zero(asm.RAX)
+			return
+		}
+		a.MovAddr(asm.RAX, Shared, int64(m.Values+uint64(i)*m.Stride))
+		if m.PerCPU() {
+			g.cpu(tmp1)
+			g.scale(tmp1, m.CPUStride)
+			a.ALU(asm.ADD, 8, asm.RAX, tmp1)
+		}
+		return
+	}
+	if forward {
+		a.Mov(4, asm.RAX, regs[s.reg])
+	} else {
+		a.Load(4, asm.RAX, key)
+	}
 	null, done := a.NewLabel(), a.NewLabel()
-	a.Load(4, asm.RAX, key)
-	c.cmpImm(asm.RAX, m.MaxEntries)
-	a.JccNear(asm.AE, null)
-	c.valueAt(m, asm.None)
-	a.JmpNear(done)
-	a.Bind(null)
-	a.Zero(asm.RAX)
+	g.cmpImm(asm.RAX, m.MaxEntries)
+	a.Jcc(asm.AE, null)
+	g.valueAt(m, asm.None)
 	a.Bind(done)
+	g.cold = append(g.cold, func() {
+		a.Bind(null)
+		a.Zero(asm.RAX)
+		a.Jmp(done)
+	})
 }
 
 // cmpImm compares 32 bits.
