@@ -62,6 +62,8 @@ const (
 	mapSites = "sites"
 	// mapIndices holds the counters of probes with several counts.
 	mapIndices = "indices"
+	// mapSaved is a hash, by thread and CFA, of the words that entries keep for exits.
+	mapSaved = "saved"
 )
 
 // One element of mapSites.
@@ -75,6 +77,7 @@ const (
 const (
 	ringSize    = 4 << 20 // of runtime.MapEvents, unless the runtime knows better
 	targetsSize = 16 << 10
+	savedSize   = 64 << 10 // calls under way
 
 	// maxItems bounds the records that one program makes: a program has at most
 	// 256 functions. maxEdgesTotal bounds the verifier's work on their values.
@@ -253,6 +256,7 @@ func (c *Compiled) maps(p *program.Program, s sizes) {
 		{Name: mapIndices, Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: uint32(len(indices)), Flags: flagReadOnly, Contents: indices},
 		{Name: runtime.MapEvents, Type: ebpf.RingBuf, MaxEntries: ringSize},
 		{Name: runtime.MapTargets, Type: ebpf.Hash, KeySize: 4, ValueSize: 1, MaxEntries: targetsSize},
+		{Name: mapSaved, Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: savedSize},
 		{Name: runtime.MapScratch, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(s.slot), MaxEntries: runtime.SlotsPerCPU},
 		{Name: runtime.MapCounters, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(runtime.NumCounters)},
 		{Name: runtime.MapCounts, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(max(p.Counts, 1))},

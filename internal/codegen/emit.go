@@ -270,6 +270,7 @@ func (g *generator) item(p *plan) *fn {
 	}
 	f.storeImm(r7, slotRecord+record.OffFailed, 0, u64)
 	g.cfa(f, p)
+	g.save(f, p)
 	for _, o := range p.ops {
 		g.piece(f, p, o)
 	}
@@ -310,6 +311,26 @@ func (g *generator) cfa(f *fn, p *plan) {
 	f.storeImm(r7, slotRecord+record.OffCFA, 0, u64)
 	f.flag(r7, r1, record.FlagNoCFA)
 	f.place(done)
+}
+
+// save keeps a word for the exits of the call. If there is no room for it, or if it
+// can't be had, they will not find it and say so.
+func (g *generator) save(f *fn, p *plan) {
+	if p.save == nil {
+		return
+	}
+	failed := f.newLabel("unsaved")
+	f.expr(p.save, g.o, p.cfaBad, failed)
+	f.store(r10, frameSaved, r8, u64)
+	f.savedKey()
+	f.mov(r2, r10)
+	f.addImm(r2, frameKey)
+	f.mov(r3, r10)
+	f.addImm(r3, frameSaved)
+	f.imm(r4, 0)
+	f.loadMap(r1, mapSaved)
+	f.helper(asm.FnMapUpdateElem)
+	f.place(failed)
 }
 
 // piece puts one piece into the fixed part.

@@ -35,10 +35,13 @@ const (
 
 // In an item's function r6 is the context, r7 the slot, and r8 the top of an
 // expression's stack. Below it in the frame are 4 bytes for lookup, then 8 for
-// what Deref reads, then the rest of the expression's stack.
+// what Deref reads, then the rest of the expression's stack, and a key and value of
+// the map of saved words.
 const (
 	frameDeref = -16
 	frameStack = -24
+	frameKey   = frameStack - 8*location.MaxDepth - 16
+	frameSaved = frameKey - 8
 )
 
 // exprProblem says why an expression cannot be evaluated; "" if it can.
@@ -67,7 +70,7 @@ func exprProblem(e location.Expr) string {
 
 // mayFail says whether evaluating e can fail when a program runs.
 func mayFail(e location.Expr, cfaMayFail bool) bool {
-	return e.Uses(location.OpDeref) || e.Uses(location.OpDiv) || e.Uses(location.OpMod) ||
+	return e.Uses(location.OpDeref) || e.Uses(location.OpSaved) || e.Uses(location.OpDiv) || e.Uses(location.OpMod) ||
 		cfaMayFail && e.Uses(location.OpCFA)
 }
 
@@ -103,6 +106,19 @@ func (f *fn) op(op location.Op, o Options, cfaMayFail bool, fail string) {
 		f.addConst(r8, op.Arg)
 	case location.OpStatic:
 		f.load(r8, r7, slotBias, u64)
+		f.addConst(r8, op.Arg)
+	case location.OpSaved:
+		f.savedKey()
+		f.mov(r2, r10)
+		f.addImm(r2, frameKey)
+		f.loadMap(r1, mapSaved)
+		f.helper(asm.FnMapLookupElem)
+		f.emit(asm.JEq.Imm(r0, 0, fail))
+		f.load(r8, r0, 0, u64)
+		f.mov(r2, r10)
+		f.addImm(r2, frameKey)
+		f.loadMap(r1, mapSaved)
+		f.helper(asm.FnMapDeleteElem)
 		f.addConst(r8, op.Arg)
 	case location.OpDeref:
 		f.storeImm(r10, frameDeref, 0, u64)
@@ -154,6 +170,14 @@ func (f *fn) op(op location.Op, o Options, cfaMayFail bool, fail string) {
 			f.emit(asm.LSh.Imm(r8, n), right.Imm(r8, n))
 		}
 	}
+}
+
+// savedKey makes the key of a call's saved word: its thread and its frame.
+func (f *fn) savedKey() {
+	f.load(r1, r7, slotRecord+record.OffPID, u64) // pid and tid
+	f.store(r10, frameKey, r1, u64)
+	f.load(r1, r7, slotRecord+record.OffCFA, u64)
+	f.store(r10, frameKey+8, r1, u64)
 }
 
 // addConst adds a constant, by way of r1 if it is long.

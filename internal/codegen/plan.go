@@ -19,6 +19,7 @@ type plan struct {
 	count bool // add to a counter; what follows is for records
 
 	cfa    location.Expr // nil: there is none
+	save   location.Expr // kept for the exits; nil for none
 	cfaBad bool          // it may turn out to be unreadable
 	own    bool          // pointers into the frame are not followed
 	static bool          // the load bias is needed
@@ -83,6 +84,9 @@ func (pl *planner) planItem(i int, it *program.Item) (plan, record.Item) {
 	}
 	pl.plan.static = it.CFA.Uses(location.OpStatic)
 	pl.plan.cfaBad = pl.plan.cfa == nil || mayFail(it.CFA, false)
+	if len(it.Save) > 0 && exprProblem(it.Save) == "" {
+		pl.plan.save = it.Save
+	}
 	item := record.Item{Kind: it.Kind}
 	for j := range it.Values {
 		item.Values = append(item.Values, pl.value(&it.Values[j]))
@@ -95,7 +99,7 @@ func (pl *planner) planItem(i int, it *program.Item) (plan, record.Item) {
 func (pl *planner) value(v *program.Value) record.Value {
 	out := record.Value{Name: v.Name, Type: v.Type}
 	if v.Type != nil {
-		out.Rust = v.Type.Display()
+		out.Rust = v.Type.Name
 	}
 	missing := func(why string) record.Value {
 		return record.Value{Name: out.Name, Type: out.Type, Rust: out.Rust, Missing: why}
@@ -267,7 +271,7 @@ func (p *plan) key() string {
 	if p.count {
 		return b.String()
 	}
-	fmt.Fprintf(&b, " fixed %d own %t cfa %s", p.fixed, p.own, exprKey(p.cfa))
+	fmt.Fprintf(&b, " fixed %d own %t cfa %s save %s", p.fixed, p.own, exprKey(p.cfa), exprKey(p.save))
 	for _, o := range p.ops {
 		fmt.Fprintf(&b, "\n%s %d+%d bit %d", o.Kind, o.off, o.Size, o.bit)
 		switch o.Kind {

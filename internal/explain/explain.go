@@ -82,6 +82,9 @@ func Instance(in *index.Instance, kernel Cost) event.Instance {
 		e.Result = &event.Located{Rust: r.Type.Name, Missing: r.Missing}
 		if r.Missing == "" {
 			e.Result.Where = r.Place.String()
+			if p.Save != nil {
+				e.Result.Where = "memory that " + p.Save.String() + " leads to at the entry"
+			}
 			e.Result.Missing = unseen(r.Place)
 			if e.Result.Missing != "" {
 				e.Result.Where = ""
@@ -164,7 +167,7 @@ func plan(in *index.Instance, p *index.Plan, cost Cost) event.Plan {
 		if s.Addr != in.Low() {
 			at = fmt.Sprintf(" at %#x", s.Addr)
 		}
-		hows = append(hows, "uprobe on "+s.Inst.Kind.String()+at+how(s.Inst))
+		hows = append(hows, "uprobe"+on(s.Inst)+at+how(s.Inst))
 	}
 	// Of an inlined instance's ways in a call takes one; a function's second site is
 	// passed by every call.
@@ -177,6 +180,14 @@ func plan(in *index.Instance, p *index.Plan, cost Cost) event.Plan {
 	}
 	out.How = strings.Join(hows, "; ")
 	return out
+}
+
+// on names the instruction if it is one of the few whose name matters.
+func on(in x86.Inst) string {
+	if in.Kind == x86.Other {
+		return ""
+	}
+	return " on " + in.Kind.String()
 }
 
 func how(in x86.Inst) string {

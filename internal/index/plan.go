@@ -24,6 +24,9 @@ type Plan struct {
 	// found.
 	Exits   []Exit
 	NoExits string
+	// Save is a word, at the first of Entries, that the place of Result stands on; nil if
+	// it does on none.
+	Save location.Expr
 	// Result is nil for () and where there is none.
 	Result *Result
 }

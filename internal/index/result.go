@@ -49,6 +49,11 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 		r.Missing = "unsupported: " + place.Why
 	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.returnsIt(fl, p):
 		r.Place = place.Location
+	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.keepsRDI(fl, p):
+		// Where LLVM knows all callers it does not return the pointer: what the function
+		// was given is kept until it returns.
+		p.Save = location.Expr{{Kind: location.OpRegister, Reg: location.RDI}}
+		r.Place = location.Place{Pieces: []location.Piece{{Size: int(t.Size), Kind: location.Memory, Expr: location.Expr{{Kind: location.OpSaved}}}}}
 	case !in.returned(ix, fl, p, place):
 		r.Missing = "unsupported: result may have been removed"
 	default:
@@ -97,6 +102,17 @@ func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) b
 		}
 	}
 	return false
+}
+
+// keepsRDI says whether rdi is still what the caller put there where the entry is
+// probed.
+func (in *Instance) keepsRDI(fl *flow, p *Plan) bool {
+	for k := range fl.path {
+		if fl.steps[k].Addr == p.Entries[0].Addr {
+			return !fl.path[k].changed.Has(x86.RDI)
+		}
+	}
+	return p.Entries[0].Addr == in.Low()
 }
 
 // returnsIt says whether the pointer to the result is in rax at every ret. The psABI

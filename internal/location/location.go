@@ -23,6 +23,7 @@ const (
 	OpCFA               // push the canonical frame address + Arg
 	OpFrame             // push the frame base (DW_AT_frame_base) + Arg
 	OpStatic            // push the load bias + Arg, where Arg is an address as linked
+	OpSaved             // push what the call's entry saved + Arg; no debug info has this
 	OpDeref             // pop an address, push the Size bytes there, zero-extended
 	OpAdd               // pop b, pop a, push a + b; likewise those that follow
 	OpSub               // a - b
@@ -52,7 +53,7 @@ const (
 // Pops is the number of words that the operation takes from the stack; each pushes one.
 func (k OpKind) Pops() int {
 	switch {
-	case k <= OpStatic:
+	case k <= OpSaved:
 		return 0
 	case k >= OpAdd && k <= OpGe:
 		return 2
@@ -65,7 +66,7 @@ type Op struct {
 	Kind OpKind
 	Reg  Reg   // OpRegister: a general register or RA, never xmm
 	Size uint8 // OpDeref, OpSignExtend, OpZeroExtend: 1, 2, 4 or 8 bytes
-	Arg  int64 // OpConst, OpRegister, OpCFA, OpFrame, OpStatic
+	Arg  int64 // OpConst, OpRegister, OpCFA, OpFrame, OpStatic, OpSaved
 }
 
 // Expr is a computation in postfix order that leaves one word. An Expr made by this

@@ -104,6 +104,8 @@ func (o Op) String() string {
 		return off("CFA")
 	case OpFrame:
 		return off("frame")
+	case OpSaved:
+		return off("saved at the entry")
 	case OpStatic:
 		return "static 0x" + strconv.FormatUint(uint64(o.Arg), 16)
 	case OpDeref:

@@ -62,6 +62,9 @@ type Item struct {
 	Kind ItemKind
 	// CFA gives the canonical frame address of the function that the address is in.
 	CFA location.Expr
+	// Save is a word that an entry keeps for the exits of its call, whose places have it
+	// as OpSaved; nil if they want none. Calls are told apart by thread and CFA.
+	Save location.Expr
 	// Cond is the x86 condition code under which a conditional jump is taken, and
 	// so the item happens; -1 for always.
 	Cond int

@@ -79,9 +79,11 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 		s := &p.Entries[i]
 		site := base
 		site.Args, site.ArgOf = arguments(p, s)
-		site.Awaits, site.Exits = p.More != nil, len(p.Exits) > 0
+		site.Awaits, site.Exits = p.More != nil, ends(in, p)
 		site.Loops = !in.Inlined && !p.Exact
-		b.add(f, s.Addr, s.Inst, b.item(p, s, program.Entry, site.ArgOf, in.Inlined), &site)
+		item := b.item(p, s, program.Entry, site.ArgOf, in.Inlined)
+		item.Save = p.Save
+		b.add(f, s.Addr, s.Inst, item, &site)
 	}
 	if p.More != nil {
 		site := base
@@ -107,6 +109,10 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 		b.add(f, e.Addr, e.Inst, item, &site)
 	}
 }
+
+// ends says whether a call's end can be seen. A function without an exit is one that
+// never returns; it may be unwound.
+func ends(in *index.Instance, p *index.Plan) bool { return !in.Inlined && p.NoExits == "" }
 
 func tailCall(to string) string {
 	if to == "" {

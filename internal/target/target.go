@@ -33,6 +33,9 @@ func File(name string) (string, error) {
 			path, err = filepath.EvalSymlinks(found)
 		}
 	}
+	if errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%s: %w", name, os.ErrNotExist)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -75,15 +78,13 @@ func interpreter(path string) (string, bool) {
 	return shebang(head[:n])
 }
 
-// PIDNamespace identifies the pid namespace of this process by device and inode,
-// as bpf_get_ns_current_pid_tgid wants them: dev is the kernel's dev_t, not
-// stat(2)'s. initial is whether programs see pids as this process does anyway.
+// PIDNamespace identifies the pid namespace of this process by device and inode, as
+// stat(2) has them; initial is whether programs see pids as this process does anyway.
 func PIDNamespace() (dev, ino uint64, initial bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/thread-self/ns/pid", &st); err != nil {
 		return 0, 0, false, fmt.Errorf("pid namespace: %w", err)
 	}
-	// MKDEV in include/linux/kdev_t.h; PROC_PID_INIT_INO in include/linux/proc_ns.h.
-	dev = uint64(unix.Major(st.Dev))<<20 | uint64(unix.Minor(st.Dev))
-	return dev, st.Ino, st.Ino == 0xEFFFFFFC, nil
+	// PROC_PID_INIT_INO in include/linux/proc_ns.h.
+	return st.Dev, st.Ino, st.Ino == 0xEFFFFFFC, nil
 }
