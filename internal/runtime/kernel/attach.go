@@ -336,6 +336,11 @@ func common(err error, pid int) error {
 	if pid != 0 && (errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrNotExist)) && gone(pid) {
 		return ErrGone
 	}
+	// Stable kernels of 2025 and later want more than CAP_PERFMON for uprobes of
+	// perf_event_open (perf_uprobe_event_init in kernel/events/core.c).
+	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && effective()&(1<<unix.CAP_SYS_ADMIN) == 0 {
+		return fmt.Errorf("kernel runtime: attaching: %w", &PermissionError{Missing: []string{"CAP_SYS_ADMIN"}, Err: err})
+	}
 	for _, all := range []error{unix.EPERM, unix.EACCES, unix.ENOMEM, unix.EMFILE, unix.ENFILE, ebpf.ErrNotSupported} {
 		if errors.Is(err, all) {
 			return fmt.Errorf("kernel runtime: attaching: %w", permission(err))
