@@ -65,6 +65,7 @@ type Joiner struct {
 	threads map[uint32]*thread
 	nextID  uint64
 	evicted uint64
+	left    uint64 // calls that were open when their process ended
 }
 
 type thread struct {
@@ -271,15 +272,32 @@ func (j *Joiner) Gone(tid uint32, at uint64) {
 	delete(j.threads, tid)
 }
 
-// Busy calls f for each thread with open calls.
-func (j *Joiner) Busy(f func(pid, tid uint32)) {
+// Exited forgets a thread whose process has ended, at a time that is not known: its
+// calls stay open for ever.
+func (j *Joiner) Exited(tid uint32) {
+	t := j.threads[tid]
+	if t == nil {
+		return
+	}
+	if t.waiting != nil {
+		j.shown(t)
+	}
+	j.left += t.calls()
+	delete(j.threads, tid)
+}
+
+// calls is how many calls of a thread are open.
+func (t *thread) calls() (n uint64) {
+	for _, s := range t.stacks {
+		n += uint64(len(s.open))
+	}
+	return n
+}
+
+// Threads calls f for each thread that is known; f may call Gone or Exited of it.
+func (j *Joiner) Threads(f func(pid, tid uint32)) {
 	for tid, t := range j.threads {
-		for _, s := range t.stacks {
-			if len(s.open) > 0 {
-				f(t.pid, tid)
-				break
-			}
-		}
+		f(t.pid, tid)
 	}
 }
 
@@ -304,9 +322,7 @@ func (j *Joiner) Close() (stillOpen, evicted uint64) {
 		if t.waiting != nil {
 			j.shown(t)
 		}
-		for _, s := range t.stacks {
-			stillOpen += uint64(len(s.open))
-		}
+		stillOpen += t.calls()
 	}
-	return stillOpen, j.evicted
+	return stillOpen + j.left, j.evicted
 }

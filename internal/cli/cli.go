@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -32,10 +33,17 @@ func Main(args ...string) int {
 	defer stop()
 	// The first signal ends the trace in order; a second one ends ferrotrace.
 	context.AfterFunc(ctx, stop)
+	// A closed pipe is an error of the write then, and not the end on the spot, which
+	// would leave a command behind that was started to be traced.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	root := newRoot()
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
+	err := root.ExecuteContext(ctx)
+	if errors.Is(err, syscall.EPIPE) {
+		return 0 // who reads the output has seen enough
+	}
+	if err != nil {
 		report(root.ErrOrStderr(), err)
 		return exitCode(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -43,6 +44,9 @@ func usageError(hint, format string, a ...any) error {
 func exitCode(err error) int {
 	if e := exitCoder(nil); errors.As(err, &e) {
 		return e.ExitCode()
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return exitNotPermitted
 	}
 	return exitFailed
 }

@@ -1,8 +1,8 @@
 package cli
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -63,7 +63,7 @@ func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Com
 				}
 			},
 		})
-		return errors.Join(err, done())
+		return cmp.Or(err, done())
 	}
 	f.addTarget(cmd)
 	f.addOutput(cmd)
@@ -74,20 +74,17 @@ func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Com
 // emit writes an event where it belongs: what frames a run stands on standard error
 // too.
 func (f *flags) emit(stderr io.Writer, o output.Output, e event.Event) error {
-	if err := o.Event(e); err != nil {
-		return err
-	}
+	err := o.Event(e)
 	if f.quiet {
-		return nil
+		return err
 	}
 	switch e := e.(type) {
 	case event.Attached:
-		return output.Attached(stderr, e)
+		err = cmp.Or(err, output.Attached(stderr, e))
 	case event.Summary:
-		if err := o.Flush(); err != nil {
-			return err
-		}
-		return output.Summary(stderr, e)
+		// It closes a run, also one whose output can't be written.
+		err = cmp.Or(err, o.Flush())
+		err = cmp.Or(err, output.Summary(stderr, e))
 	}
-	return nil
+	return err
 }

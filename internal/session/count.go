@@ -88,22 +88,19 @@ func Count(ctx context.Context, o Options) (err error) {
 		if rows[i].Count == 0 {
 			continue
 		}
-		if err := r.o.Emit(rows[i]); err != nil {
-			return err
-		}
+		r.emit(rows[i])
 	}
 	stats, err := r.sess.Stats()
 	if err != nil {
 		return err
 	}
 	lost, _ := r.lost(stats)
-	if err := r.o.Emit(event.Lost{Events: lost}); err != nil {
-		return err
-	}
-	return r.o.Emit(event.Summary{
+	r.emit(event.Lost{Events: lost})
+	r.emit(event.Summary{
 		Calls: calls + lost, Shown: calls, Lost: lost, Runtime: r.rt.Name(),
 		Duration: time.Since(r.started), Cost: cost, ExitStatus: status,
 	})
+	return r.failed
 }
 
 // watch ends the run once as many calls have been counted as were asked for.

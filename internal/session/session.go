@@ -52,25 +52,21 @@ type file struct {
 	ix    *index.Index
 }
 
-// UnavailableError says that what was asked for can't be had on the runtime.
-type UnavailableError struct{ message, advice string }
-
-func (e *UnavailableError) Error() string { return e.message }
-func (e *UnavailableError) Hint() string  { return e.advice }
-func (e *UnavailableError) ExitCode() int { return 2 }
-
 // run is a session under way.
 type run struct {
-	o       Options
-	started time.Time
-	command *target.Command
-	running bool // the command has been released
-	procs   []*target.Process
-	files   []*file
-	rt      *kernel.Runtime
-	sess    runtime.Session
-	b       *builder
-	who     runtime.Who
+	o        Options
+	started  time.Time
+	patterns []path.Pattern
+	command  *target.Command
+	running  bool // the command has been released
+	procs    []*target.Process
+	files    []*file
+	rt       *kernel.Runtime
+	sess     runtime.Session
+	b        *builder
+	who      runtime.Who
+	// failed is the first error of Emit.
+	failed error
 	// unplanted are the cookies of the probes that could not be attached.
 	unplanted []uint64
 }
@@ -79,11 +75,25 @@ type run struct {
 func open(ctx context.Context, o Options) (*run, error) {
 	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
 	if o.Runtime == "user" {
-		return nil, &UnavailableError{"this version has no user runtime", "leave --runtime out, or take --runtime kernel"}
+		return nil, refuse(usage, errors.New("this version has no user runtime"), "leave --runtime out, or take --runtime kernel")
+	}
+	// What can be refused at once is, before files are read that may be large.
+	for _, text := range o.Patterns {
+		p, err := path.ParsePattern(text)
+		if err != nil {
+			return nil, refuse(usage, err, "ferrotrace help trace shows what a pattern can be")
+		}
+		if err := index.Supported(p); err != nil {
+			return nil, err
+		}
+		r.patterns = append(r.patterns, p)
+	}
+	if err := kernel.Permission(); err != nil {
+		return nil, permitted(err)
 	}
 	if err := r.openTarget(ctx); err != nil {
 		r.close()
-		return nil, err
+		return nil, permitted(err)
 	}
 	return r, nil
 }
@@ -105,7 +115,12 @@ func (r *run) openTarget(ctx context.Context) error {
 	}
 	if name != "" {
 		path, err := target.File(name)
-		if err != nil {
+		switch {
+		case errors.Is(err, target.ErrScript):
+			return refuse(failed, err, "to trace what its interpreter runs, name that file: -b FILE -- "+name+" …")
+		case errors.Is(err, os.ErrNotExist) && r.o.Binary == "":
+			return &target.StartError{Name: name, Err: err}
+		case err != nil:
 			return err
 		}
 		paths = [][2]string{{path, name}}
@@ -137,16 +152,8 @@ func sameFile(a, b string) bool {
 func (r *run) find() (map[*file][]*index.Function, error) {
 	found := map[*file][]*index.Function{}
 	seen := map[*index.Function]bool{}
-	var missed error
-	matched := 0
-	for _, text := range r.o.Patterns {
-		p, err := path.ParsePattern(text)
-		if err != nil {
-			return nil, err
-		}
-		if err := index.Supported(p); err != nil {
-			return nil, err
-		}
+	var missed []error
+	for i, p := range r.patterns {
 		n := 0
 		for _, f := range r.files {
 			for _, fn := range f.ix.Find(p) {
@@ -158,19 +165,14 @@ func (r *run) find() (map[*file][]*index.Function, error) {
 			}
 		}
 		if n == 0 {
-			err := r.files[0].ix.NoMatch(text)
-			if len(r.o.Patterns) > 1 {
-				r.o.Warn("%v", err)
-			}
-			if missed == nil {
-				missed = err
-			}
-			continue
+			missed = append(missed, r.files[0].ix.NoMatch(r.o.Patterns[i]))
 		}
-		matched++
 	}
-	if matched == 0 {
-		return nil, missed
+	if len(missed) == len(r.patterns) {
+		return nil, errors.Join(missed...)
+	}
+	for _, err := range missed {
+		r.o.Warn("%v", err)
 	}
 	return found, nil
 }
@@ -196,19 +198,12 @@ func (r *run) instances(fn *index.Function, f func(*index.Instance, *index.Plan)
 	return nil
 }
 
-// NothingError says that what was matched has no code that could be probed.
-type NothingError struct{ message, advice string }
-
-func (e *NothingError) Error() string { return e.message }
-func (e *NothingError) Hint() string  { return e.advice }
-func (e *NothingError) ExitCode() int { return 3 }
-
 // attach compiles and loads what was built and plants its probes. The command, if
 // there is one, has been started and stands before its first instruction.
 func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	if len(r.b.prog.Probes) == 0 {
-		return nil, 0, &NothingError{"what matches has no code to probe",
-			"ferrotrace explain " + r.files[0].shown + " " + r.o.Patterns[0] + " says why"}
+		return nil, 0, refuse(nothing, errors.New("what matches has no code to probe"),
+			"ferrotrace explain "+r.files[0].shown+" "+r.o.Patterns[0]+" says why")
 	}
 	for i, s := range r.b.refused {
 		if i == 5 {
@@ -219,7 +214,7 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	}
 	rt, err := kernel.New(kernel.Options{})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, permitted(err)
 	}
 	r.rt = rt
 	if len(r.o.Command) > 0 {
@@ -242,11 +237,11 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		return nil, 0, fmt.Errorf("compiling probes: %w", err)
 	}
 	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
-		return nil, 0, err
+		return nil, 0, permitted(err)
 	}
 	failed, err := r.sess.Attach(ctx, compiled.Probes, r.who)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, permitted(err)
 	}
 	for _, e := range failed {
 		r.unplanted = append(r.unplanted, e.Probe.Cookie)
@@ -263,6 +258,17 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		return nil, 0, fmt.Errorf("no probe could be attached: %w", failed[0])
 	}
 	return compiled, n, nil
+}
+
+// emit passes an event on. After an error only the summary is tried: it has a second
+// place, and always closes a run.
+func (r *run) emit(e event.Event) {
+	if _, last := e.(event.Summary); r.failed != nil && !last {
+		return
+	}
+	if err := r.o.Emit(e); r.failed == nil {
+		r.failed = err
+	}
 }
 
 // release lets the command run.

@@ -1,12 +1,13 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,7 @@ func Trace(ctx context.Context, o Options) (err error) {
 		for _, fn := range found[f] {
 			err := r.instances(fn, func(in *index.Instance, p *index.Plan) {
 				r.b.trace(f, in, p)
-				exits = exits || len(p.Exits) > 0
+				exits = exits || ends(in, p)
 				notes.of(in, p)
 			})
 			if err != nil {
@@ -65,6 +66,8 @@ func (n *notes) of(in *index.Instance, p *index.Plan) {
 		n.lines = append(n.lines, s)
 	case p.NoExits != "":
 		n.lines = append(n.lines, fmt.Sprintf("%s: only its entries are shown: %s", in.Fn.Name, p.NoExits))
+	case len(p.Exits) == 0:
+		n.lines = append(n.lines, in.Fn.Name+" never returns: it ends by a panic or with its thread")
 	case in.Untyped():
 		n.lines = append(n.lines, fmt.Sprintf("%s has no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them", in.Fn.Name))
 	}
@@ -88,13 +91,15 @@ type tracer struct {
 	r       *run
 	schema  *record.Schema
 	joiner  *calls.Joiner
+	stacks  *stacks
 	pending []calls.Record
-	err     error
+	enough  int // records that are flushed though the ring is not empty
 
 	shown, hidden uint64
-	last          uint64 // id of the last call that is shown under a limit
-	filled        uint64 // when the limit was reached, monotonic
-	reaped        uint64 // when threads were last looked for
+	last          uint64            // id of the last call that is shown under a limit
+	filled        uint64            // when the limit was reached, monotonic
+	reapAt        uint64            // when threads are looked for next
+	missed        map[uint32]uint64 // when threads were found to be no more, by tid
 	full          chan struct{}
 	closed        bool
 	hits          []uint64 // by cookie
@@ -109,10 +114,10 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 		return err
 	}
 	notes.print(r.o.Note)
-	t := &tracer{r: r, schema: compiled.Schema, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
-	stacks := newStacks()
-	t.schema.Func = newNames(stacks, r.files).at
-	t.joiner = calls.New(stacks, wallClock(), t.emit)
+	t := &tracer{r: r, schema: compiled.Schema, enough: maxPending, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
+	t.stacks = newStacks()
+	t.schema.Func = newNames(t.stacks, r.files).at
+	t.joiner = calls.New(t.stacks, wallClock(), t.emit)
 	if err := r.o.Idle(); err != nil {
 		return err
 	}
@@ -138,44 +143,39 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 		<-done
 		detached <- r.sess.Detach()
 	}()
+	// However reading ends, on a full disk perhaps, the probes are taken out, the
+	// command is ended, and the summary is given.
 	err = r.sess.Read(reading, t.add, t.idle)
 	if err != nil {
-		// The reader failed, a full disk perhaps: nothing is left attached all the same.
 		stop()
 		t.finish()
-		<-detached
-		return err
 	}
-	if err := <-detached; err != nil {
-		return fmt.Errorf("taking the probes out: %w", err)
+	if e := <-detached; e != nil && err == nil {
+		err = fmt.Errorf("taking the probes out: %w", e)
 	}
 	status := r.finish()
-	if err := t.flush(^uint64(0)); err != nil {
-		return err
+	if err == nil {
+		err = t.flush(^uint64(0))
 	}
 	open, evicted := t.joiner.Close()
-	if t.err != nil {
-		return t.err
-	}
-	stats, err := r.sess.Stats()
-	if err != nil {
-		return err
+	stats, e := r.sess.Stats()
+	if e != nil {
+		return cmp.Or(err, e)
 	}
 	lost, lostExits := r.lost(stats)
 	if evicted > 0 {
 		r.o.Warn("%d calls were open at once for too long: their ends are not shown", evicted)
 	}
-	if err := r.o.Emit(event.Lost{Events: lost + lostExits}); err != nil {
-		return err
-	}
+	r.emit(event.Lost{Events: lost + lostExits})
 	var cost time.Duration
 	for i, n := range t.hits {
 		cost += time.Duration(n) * Cost(r.b.insts[i])
 	}
-	return r.o.Emit(event.Summary{
+	r.emit(event.Summary{
 		Calls: t.shown + t.hidden + lost, Shown: t.shown, Hidden: t.hidden, Lost: lost, LostExits: lostExits,
 		Open: open, Runtime: r.rt.Name(), Duration: time.Since(r.started), Cost: cost, ExitStatus: status,
 	})
+	return cmp.Or(err, r.failed)
 }
 
 // add takes a record as it comes.
@@ -192,11 +192,13 @@ func (t *tracer) add(raw []byte) error {
 		Site: site, Time: rec.Time, CFA: rec.CFA, Values: rec.Values,
 		Thread: event.Thread{PID: rec.PID, TID: rec.TID, Comm: comm(&rec.Comm)},
 	})
-	if len(t.pending) >= maxPending {
+	if len(t.pending) >= t.enough {
 		// The ring is never empty: what is old enough is in order nevertheless.
-		return t.flush(rec.Time - min(rec.Time, uint64(10*slack)))
+		err := t.flush(rec.Time - min(rec.Time, uint64(10*slack)))
+		t.enough = max(maxPending, 2*len(t.pending))
+		return err
 	}
-	return t.err
+	return t.r.failed
 }
 
 // maxPending is how many records wait for their order before they are passed on with
@@ -218,53 +220,75 @@ func (t *tracer) idle(monotonic uint64) error {
 		return err
 	}
 	t.limited(monotonic)
-	if monotonic > t.reaped+uint64(reapEvery) {
-		t.reaped = monotonic
+	if monotonic > t.reapAt {
+		start := time.Now()
 		t.reap(monotonic)
+		t.reapAt = monotonic + uint64(max(reapEvery, 20*time.Since(start)))
 	}
-	if t.err != nil {
-		return t.err
+	if t.r.failed != nil {
+		return t.r.failed
 	}
 	return t.r.o.Idle()
 }
 
 // flush passes on what happened before a time, in order.
 func (t *tracer) flush(before uint64) error {
-	sort.SliceStable(t.pending, func(i, j int) bool { return t.pending[i].Time < t.pending[j].Time })
+	inOrder := func(a, b calls.Record) int { return cmp.Compare(a.Time, b.Time) }
+	if !slices.IsSortedFunc(t.pending, inOrder) { // it mostly is
+		slices.SortStableFunc(t.pending, inOrder)
+	}
 	n := sort.Search(len(t.pending), func(i int) bool { return t.pending[i].Time >= before })
 	for i := range t.pending[:n] {
 		t.joiner.Add(t.pending[i])
 		t.limited(t.pending[i].Time)
 	}
-	t.pending = append(t.pending[:0], t.pending[n:]...)
-	return t.err
+	t.pending = slices.Delete(t.pending, 0, n)
+	return t.r.failed
 }
 
-// reapEvery is how often threads with open calls are looked for.
+// reapEvery is how often threads that are no more are looked for, unless that takes
+// too long.
 const reapEvery = 200 * time.Millisecond
 
-// reap ends the calls of threads that are no more.
+// reap ends the calls of threads that are no more, and forgets them: at the second
+// time that one is missed, when its last records have come out of the ring.
 func (t *tracer) reap(now uint64) {
-	t.joiner.Busy(func(pid, tid uint32) {
-		for i := range t.pending {
-			if t.pending[i].Thread.TID == tid {
-				return
-			}
+	pending := map[uint32]bool{}
+	for i := range t.pending {
+		pending[t.pending[i].Thread.TID] = true
+	}
+	missed := map[uint32]uint64{}
+	gone := map[uint32]bool{} // by pid
+	t.joiner.Threads(func(pid, tid uint32) {
+		if pending[tid] || exists("/proc/%d/task/%d", pid, tid) {
+			return
 		}
-		_, err := os.Stat("/proc/" + strconv.Itoa(int(pid)) + "/task/" + strconv.Itoa(int(tid)))
-		if errors.Is(err, os.ErrNotExist) {
-			if _, err := os.Stat("/proc/" + strconv.Itoa(int(pid))); err == nil {
-				t.joiner.Gone(tid, now)
-			}
+		since, again := t.missed[tid]
+		if !again {
+			missed[tid] = now
+			return
+		}
+		if _, asked := gone[pid]; !asked {
+			gone[pid] = !exists("/proc/%d", pid)
+		}
+		switch {
+		case !gone[pid]:
+			t.joiner.Gone(tid, since)
+		case t.r.b.prog.PIDNamespace == nil: // else it may be one whose pid is another here
+			t.joiner.Exited(tid)
+			delete(t.stacks.known, pid)
 		}
 	})
+	t.missed = missed
+}
+
+func exists(format string, a ...any) bool {
+	_, err := os.Stat(fmt.Sprintf(format, a...))
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // emit passes events on until a limit is reached.
 func (t *tracer) emit(e event.Event) {
-	if t.err != nil {
-		return
-	}
 	limit := t.r.o.Limit
 	switch e := e.(type) {
 	case event.Call:
@@ -287,7 +311,7 @@ func (t *tracer) emit(e event.Event) {
 			return
 		}
 	}
-	t.err = t.r.o.Emit(e)
+	t.r.emit(e)
 }
 
 // grace is how long the calls that fill a limit are given to end.

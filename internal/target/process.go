@@ -80,6 +80,9 @@ func (p *Process) read() error {
 		}
 		return ErrNoExecutable
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("it is not this user's, or has capabilities that this one lacks; CAP_SYS_PTRACE would do: %w", err)
+	}
 	if err != nil {
 		return gone(err)
 	}
