@@ -203,6 +203,7 @@ func (c *compiler) comm(routine) {
 	a.JccNear(asm.B, small)
 	a.Store(8, asm.At(asm.R8, 0), asm.RAX)
 	a.Store(8, asm.At(asm.R8, 8), asm.RDX)
+	a.JccNear(asm.E, done) // the usual size
 	a.Lea(asm.RDI, asm.At(asm.R8, 16))
 	a.Lea(asm.RCX, asm.At(asm.R10, -16))
 	a.Zero(asm.RAX)

@@ -6,7 +6,10 @@
 // No lock is taken anywhere: a thread may die, or be interrupted by a signal whose
 // handler hits a probe, between any two instructions. What such a thread leaves
 // behind costs one record or one slot of a map; what cannot be done is counted. The
-// tracer trusts nothing that it reads: another process may write anything there.
+// tracer trusts nothing that it reads: another process may write anything there, at
+// any time, so what has been checked must not be read a second time. Whoever maps
+// the memory from a file must seal its size, or a process that shrinks it ends the
+// tracer by SIGBUS.
 //
 // All numbers are little endian and aligned to their size; the order of accesses is
 // that of x86-64 (stores in order, locked instructions are barriers).
@@ -42,7 +45,11 @@
 // so. An insertion claims a free slot by exchanging its tag for a busy one, then
 // looks again for the same tag elsewhere in the chain: of two that insert the same
 // key at once at least one sees the other, and lets its slot go. A deletion
-// exchanges the live tag for 0. Values are updated in place.
+// exchanges the live tag for 0. Values are updated in place; so a thread that is
+// held up between finding an element and writing its value may, if the element is
+// deleted meanwhile and its slot taken, write into another's. The kernel's
+// preallocated hashes are like that towards programs that write through a looked-up
+// pointer.
 //
 // # Rings
 //
