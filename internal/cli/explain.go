@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferrotrace/internal/explain"
-	"ferrotrace/internal/index"
 	"ferrotrace/internal/session"
 )
 
@@ -34,7 +33,7 @@ not there: why, and what to do about it.`,
 			if len(patterns) == 0 {
 				return usageError("ferrotrace list "+file+" shows which there are", "no function to explain is named")
 			}
-			ix, err := index.Open(file, f.debugFile)
+			ix, err := f.index(cmd, file)
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ without types means all of them. Without a PATTERN, all Rust functions are liste
 			if err != nil {
 				return err
 			}
-			ix, err := index.Open(file, f.debugFile)
+			ix, err := f.index(cmd, file)
 			if err != nil {
 				return err
 			}
@@ -82,6 +82,14 @@ func (f *flags) object(cmd *cobra.Command, args []string) (file string, patterns
 		return "", nil, usageError(how, "no file is named")
 	}
 	return args[0], args[1:], nil
+}
+
+// index reads a file, which may take its time.
+func (f *flags) index(cmd *cobra.Command, file string) (*index.Index, error) {
+	p := newProgress(cmd.ErrOrStderr(), f.quiet)
+	p.doing("reading " + file)
+	defer p.doing("")
+	return index.Open(file, f.debugFile)
 }
 
 // select_ returns the functions that patterns name, all Rust functions without one.

@@ -49,20 +49,23 @@ func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Com
 		if err != nil {
 			return err
 		}
-		stderr := cmd.ErrOrStderr()
+		stderr := newProgress(cmd.ErrOrStderr(), f.quiet)
+		cmd.SetErr(stderr)
 		err = run(cmd.Context(), session.Options{
 			PIDs: f.pids, Binary: f.binary, Command: f.command, Patterns: patterns, DebugFile: f.debugFile,
 			Inlined: f.inlined, Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
-			Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave,
-			Emit: func(e event.Event) error { return f.emit(stderr, o, e) },
-			Idle: o.Flush,
-			Warn: func(format string, a ...any) { f.warn(cmd, format, a...) },
+			Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave, Verbose: f.verbose,
+			Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
+			Idle:  o.Flush,
+			Doing: stderr.doing,
+			Warn:  func(format string, a ...any) { f.warn(cmd, format, a...) },
 			Note: func(format string, a ...any) {
 				if !f.quiet {
 					fmt.Fprintf(stderr, "note: %s\n", escapeLines(fmt.Sprintf(format, a...)))
 				}
 			},
 		})
+		stderr.doing("")
 		return cmp.Or(err, done())
 	}
 	f.addTarget(cmd)

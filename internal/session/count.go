@@ -72,9 +72,11 @@ func Count(ctx context.Context, o Options) (err error) {
 		go r.watch(work, stop, counts, len(rows))
 	}
 	r.ended(work)
+	r.o.Doing("taking the probes out")
 	if err := r.sess.Detach(); err != nil {
 		return fmt.Errorf("taking the probes out: %w", err)
 	}
+	r.o.Doing("")
 	status := r.finish()
 
 	var calls uint64

@@ -37,10 +37,14 @@ type Options struct {
 	For     time.Duration // 0: no limit
 	Limit   uint64        // calls shown; 0: no limit
 	Leave   bool
+	Verbose bool // all notes, however many
 
 	// Emit gets each event, in order; Idle is called when no further one is at hand.
 	Emit func(event.Event) error
 	Idle func() error
+	// Doing tells what is being done until its next call; "" that something is to be
+	// seen from now on.
+	Doing func(what string)
 	// Warn tells what is amiss, Note what a user may want to know.
 	Warn, Note func(format string, a ...any)
 }
@@ -129,6 +133,7 @@ func (r *run) openTarget(ctx context.Context) error {
 		if slices.ContainsFunc(r.files, func(f *file) bool { return sameFile(f.path, p[0]) }) {
 			continue
 		}
+		r.o.Doing("reading " + p[1])
 		ix, err := index.Open(p[0], r.o.DebugFile)
 		if err != nil {
 			return err
@@ -153,6 +158,7 @@ func (r *run) find() (map[*file][]*index.Function, error) {
 	found := map[*file][]*index.Function{}
 	seen := map[*index.Function]bool{}
 	var missed []error
+	r.o.Doing("finding functions")
 	for i, p := range r.patterns {
 		n := 0
 		for _, f := range r.files {
@@ -212,6 +218,7 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		}
 		r.o.Warn("not probed: an %s of %s: the kernel allows no probe on that instruction", s.Kind, s.Function)
 	}
+	r.o.Doing(fmt.Sprintf("compiling for %d places", len(r.b.prog.Probes)))
 	rt, err := kernel.New(kernel.Options{})
 	if err != nil {
 		return nil, 0, permitted(err)
@@ -239,6 +246,7 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
 		return nil, 0, permitted(err)
 	}
+	r.o.Doing(fmt.Sprintf("planting %d probes", len(compiled.Probes)))
 	failed, err := r.sess.Attach(ctx, compiled.Probes, r.who)
 	if err != nil {
 		return nil, 0, permitted(err)
@@ -253,6 +261,7 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		}
 		r.o.Warn("not probed: %#x in %s: %v", r.b.prog.Probes[e.Probe.Cookie].Addr, e.Probe.Path, e.Err)
 	}
+	r.o.Doing("")
 	n := len(compiled.Probes) - len(failed)
 	if n == 0 {
 		return nil, 0, fmt.Errorf("no probe could be attached: %w", failed[0])

@@ -31,7 +31,7 @@ func Trace(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	var notes notes
+	notes := notes{inlined: map[string]*inlined{}}
 	for _, f := range r.files {
 		exits := false
 		for _, fn := range found[f] {
@@ -49,41 +49,6 @@ func Trace(ctx context.Context, o Options) (err error) {
 		}
 	}
 	return r.trace(ctx, &notes)
-}
-
-// notes collects what a trace can't show, and why.
-type notes struct {
-	lines []string
-}
-
-func (n *notes) of(in *index.Instance, p *index.Plan) {
-	switch {
-	case in.Inlined:
-		s := fmt.Sprintf("%s is inlined into %s at %s:%d: results and durations of these calls can't be seen", in.Fn.Name, in.Caller, in.File, in.Line)
-		if !p.Exact {
-			s += "; and they can't be told apart: " + p.Inexact
-		}
-		n.lines = append(n.lines, s)
-	case p.NoExits != "":
-		n.lines = append(n.lines, fmt.Sprintf("%s: only its entries are shown: %s", in.Fn.Name, p.NoExits))
-	case len(p.Exits) == 0:
-		n.lines = append(n.lines, in.Fn.Name+" never returns: it ends by a panic or with its thread")
-	case in.Untyped():
-		n.lines = append(n.lines, fmt.Sprintf("%s has no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them", in.Fn.Name))
-	}
-}
-
-// maxNotes is how many notes are printed unless all are asked for.
-const maxNotes = 4
-
-func (n *notes) print(note func(string, ...any)) {
-	for i, l := range n.lines {
-		if i == maxNotes {
-			note("and %d more of this kind: ferrotrace explain says all of a function", len(n.lines)-i)
-			return
-		}
-		note("%s", l)
-	}
 }
 
 // tracer turns records into events that are in the order of time.
@@ -113,7 +78,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
 		return err
 	}
-	notes.print(r.o.Note)
+	notes.print(r.o.Note, r.o.Verbose)
 	t := &tracer{r: r, schema: compiled.Schema, enough: maxPending, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
 	t.stacks = newStacks()
 	t.schema.Func = newNames(t.stacks, r.files).at
