@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/shm"
 	"ferrotrace/internal/runtime/user/vm"
 	"ferrotrace/internal/runtime/user/vm/insn"
+	"ferrotrace/internal/runtime/user/vm/vmtest"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -504,6 +506,41 @@ func FuzzAgainstInterpreter(f *testing.F) {
 		code := generate(seed)
 		if err := compare(t, code); err != nil {
 			t.Fatalf("%v\n%s", err, listing(code))
+		}
+	})
+}
+
+// FuzzCompile compiles whatever is well formed: it is refused by name, or becomes
+// code whose tables lie within it.
+func FuzzCompile(f *testing.F) {
+	for _, v := range vmtest.Vectors(f) {
+		f.Add(v.Code)
+	}
+	for seed := range uint64(20) {
+		f.Add(generate(seed))
+	}
+	f.Fuzz(func(t *testing.T, code []byte) {
+		p, err := insn.Decode(code, fuzzMaps)
+		if err != nil {
+			return
+		}
+		ours, _ := arraysOnce()
+		im, err := jit.Compile([]*insn.Program{p}, options(ours.Layout))
+		if err != nil {
+			if !errors.Is(err, insn.ErrRefused) {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, r := range im.Relocs {
+			if r.Offset < 0 || r.Offset+8 > len(im.Code) {
+				t.Errorf("relocation at %#x of %#x", r.Offset, len(im.Code))
+			}
+		}
+		for _, x := range im.Fixups {
+			if x.Start < 0 || x.Start >= x.End || x.End > len(im.Code) || x.Target < 0 || x.Target >= len(im.Code) {
+				t.Errorf("fixup %+v of %#x", x, len(im.Code))
+			}
 		}
 	})
 }

@@ -290,11 +290,11 @@ func TestRing(t *testing.T) {
 	for g := range producers {
 		m := load(t, options(memory.Layout), mem, ringPrograms(t)...)
 		wg.Go(func() {
-			rec := make([]byte, 16+256)
+			rec := make([]byte, 16+700)
 			for i := range records {
 				binary.LittleEndian.PutUint64(rec, uint64(g))
 				binary.LittleEndian.PutUint64(rec[8:], uint64(i))
-				n := 16 + i%256
+				n := 16 + i%700
 				for j := 16; j < n; j++ {
 					rec[j] = byte(i + j)
 				}
@@ -312,7 +312,7 @@ func TestRing(t *testing.T) {
 			return fmt.Errorf("a record of %d bytes", len(b))
 		}
 		g, i := binary.LittleEndian.Uint64(b), int64(binary.LittleEndian.Uint64(b[8:]))
-		if g >= producers || len(b) != 16+int(i)%256 {
+		if g >= producers || len(b) != 16+int(i)%700 {
 			return fmt.Errorf("record %d of %d has %d bytes", i, g, len(b))
 		}
 		for j := 16; j < len(b); j++ {
