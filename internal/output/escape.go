@@ -11,6 +11,9 @@ import (
 // characters (C0, DEL, C1), line separators, and the marks that turn the writing
 // direction, with which text can be made to read as something else.
 func hostile(r rune) bool {
+	if r < 0x7f { // most are
+		return r < 0x20
+	}
 	switch {
 	case unicode.IsControl(r):
 		return true
