@@ -20,6 +20,8 @@ type Param struct {
 	ambiguous bool
 	// stack is what is at that place if it is in the caller's frame.
 	stack onStack
+	// unread: the function does not read what it leads to.
+	unread bool
 }
 
 const ambiguous = "unsupported: the compiler has merged this instance with one for other types"
@@ -177,6 +179,13 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 		addr = fl.steps[k].Addr
 	}
 	place, same := ix.locate(p, low, addr)
+	if _, gone := place.Gone(); !gone && p.unread {
+		return location.MissingPlace(int(p.Type.Size), unread), false
+	}
+	if constant(place) {
+		// What it is is a constant, or what it is made at once, before any code.
+		return location.MissingPlace(int(p.Type.Size), location.OptimizedOut), false
+	}
 	if !same && !fl.passed(place, k) {
 		return place, false
 	}
@@ -300,6 +309,18 @@ func (fl *flow) passed(p location.Place, k int) bool {
 	return len(regs) > 0 && p.Complete()
 }
 
+// constant says whether all that a place states of its value is constant.
+func constant(p location.Place) bool {
+	found := false
+	for _, q := range p.Pieces {
+		if q.Kind != location.Constant && q.Kind != location.Missing {
+			return false
+		}
+		found = found || q.Kind == location.Constant
+	}
+	return found
+}
+
 // usesFrame says whether a place still hangs on a frame base that is not known.
 func usesFrame(p location.Place) bool {
 	for _, q := range p.Pieces {
@@ -357,6 +378,9 @@ func (ix *Index) inInlined(fl *flow, p *Param, addr uint64) location.Place {
 	}
 	if usesFrame(place) {
 		return location.MissingPlace(int(p.Type.Size), location.OptimizedOut)
+	}
+	if fl.intoHeap(ix, p, place) {
+		return location.MissingPlace(int(p.Type.Size), freed)
 	}
 	cfa, err := ix.cfa(addr)
 	if err == nil {

@@ -1,0 +1,135 @@
+package index
+
+import (
+	"strings"
+
+	"ferrotrace/internal/location"
+	"ferrotrace/internal/x86"
+)
+
+// unread is why a parameter is missing that leads to memory which a caller need not
+// have filled.
+const unread = "unsupported: what it points to is not read, so it may never have been stored"
+
+// maxCallees bounds the calls, one in the other, that a pointer is followed through.
+const maxCallees = 4
+
+// settlePointees finds the parameters that lead to memory which the function does not
+// read. Where LLVM sees both sides, it does not store what is not read: the pointer is
+// right, what it leads to is not.
+func (in *Instance) settlePointees(ix *Index, fl *flow, params []Param) {
+	for i := range params {
+		p := &params[i]
+		for _, src := range fl.pointers(ix, p, in.Low()) {
+			p.unread = p.unread || !fl.code.ReadsThrough(src, ix.callee(maxCallees))
+		}
+	}
+}
+
+// pointers is where the addresses are that a parameter leads to memory by, as far as
+// they are not in the function's own frame: what is there was stored for its address
+// to be used, or in code that is not optimised.
+func (fl *flow) pointers(ix *Index, p *Param, low uint64) (sources []x86.Source) {
+	edges, _ := p.Type.Edges()
+	if len(edges) == 0 && p.Type.Size <= 8 {
+		return nil
+	}
+	place, _ := ix.locate(p, low, low)
+	if r := pointerReg(place); r >= 0 {
+		return []x86.Source{{Reg: hardware(location.Reg(r))}}
+	}
+	if off, ok := fl.callersSlot(ix, p, low); ok {
+		if p.stack == addressThere {
+			return []x86.Source{{Reg: x86.NoReg, Slot: off}}
+		}
+		for _, e := range edges {
+			sources = append(sources, x86.Source{Reg: x86.NoReg, Slot: off + e.Ptr})
+		}
+		return sources
+	}
+	for _, e := range edges {
+		for _, q := range place.Pieces {
+			if q.Kind == location.Register && int64(q.Offset) == e.Ptr && q.Size == 8 {
+				sources = append(sources, x86.Source{Reg: hardware(q.Reg)})
+			}
+		}
+	}
+	return sources
+}
+
+// callee answers for Func.ReadsThrough.
+func (ix *Index) callee(depth int) func(in *x86.Inst, reg x86.Reg) (reads, ok bool) {
+	return func(in *x86.Inst, reg x86.Reg) (reads, ok bool) {
+		target := in.Target
+		if target == 0 && in.Mem.RIPRel {
+			if s, ok := ix.File.SlotAt(in.Mem.Target); ok {
+				target = s.Target
+			}
+		}
+		if depth == 0 || target == 0 || !ix.File.Executable(target) {
+			return false, false
+		}
+		low, high, ok := ix.extent(target)
+		if !ok || low != target || high-low > maxCallee {
+			return false, false
+		}
+		f, err := x86.NewFunc(ix.File.Bytes, []x86.Range{{Low: low, High: high}}, nil)
+		if err != nil {
+			return false, false
+		}
+		return f.ReadsThrough(x86.Source{Reg: reg}, ix.callee(depth-1)), true
+	}
+}
+
+// maxCallee bounds the functions that are looked into, in bytes.
+const maxCallee = 1 << 14
+
+// frees says whether the function gives memory back itself. Then LLVM knows when that
+// memory ends, and does not store in it what is not read until then.
+func (fl *flow) freesMemory(ix *Index) bool {
+	if fl.frees == nil {
+		frees := false
+		for i := range fl.code.Insts {
+			in := &fl.code.Insts[i]
+			target := in.Target
+			if in.Mem.RIPRel {
+				s, ok := ix.File.SlotAt(in.Mem.Target)
+				if frees = frees || ok && freesName(s.Import); !ok {
+					continue
+				}
+				target = s.Target
+			} else if in.Kind != x86.Call && in.Kind != x86.Jmp {
+				continue
+			}
+			if frees = frees || freesName(ix.symbolAt(target)); frees {
+				break
+			}
+		}
+		fl.frees = &frees
+	}
+	return *fl.frees
+}
+
+func freesName(symbol string) bool {
+	return symbol == "free" || symbol == "realloc" || strings.Contains(symbol, "_dealloc") || strings.Contains(symbol, "_realloc")
+}
+
+// freed is why a parameter of an inlined instance is missing.
+const freed = "unsupported: it leads to memory that this code frees, so it may never have been stored"
+
+// intoHeap says whether a parameter of an inlined instance leads to memory that need
+// not be filled. Constants are in the program's image.
+func (fl *flow) intoHeap(ix *Index, p *Param, place location.Place) bool {
+	edges, _ := p.Type.Edges()
+	if len(edges) == 0 || !fl.freesMemory(ix) {
+		return false
+	}
+	for _, e := range edges {
+		for _, q := range place.Pieces {
+			if int64(q.Offset) <= e.Ptr && e.Ptr < int64(q.Offset+q.Size) && q.Kind != location.Constant {
+				return true
+			}
+		}
+	}
+	return false
+}
