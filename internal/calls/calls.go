@@ -4,6 +4,7 @@
 package calls
 
 import (
+	"slices"
 	"time"
 
 	"ferrotrace/internal/event"
@@ -250,9 +251,28 @@ func (j *Joiner) stack(t *thread, r Record) *stack {
 			return s
 		}
 	}
+	if ok {
+		j.vanished(t, r)
+	}
 	s := &stack{low: low, high: high}
 	t.stacks = append(t.stacks, s)
 	return s
+}
+
+// vanished ends the calls on stacks that are mapped no more, after an exec or the end
+// of a fiber. r, the first record on a new stack, is when to look.
+func (j *Joiner) vanished(t *thread, r Record) {
+	t.stacks = slices.DeleteFunc(t.stacks, func(s *stack) bool {
+		if n := len(s.open); n > 0 {
+			if _, _, there := j.stacks.Stack(r.Thread.PID, s.open[n-1].cfa-8); there {
+				return false
+			}
+		}
+		for _, o := range slices.Backward(s.open) {
+			j.end(o, r, false)
+		}
+		return true
+	})
 }
 
 // Gone says that a thread is no more, as of a monotonic time.

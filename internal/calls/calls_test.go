@@ -134,3 +134,35 @@ func TestGoneThread(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", g, want)
 	}
 }
+
+// What was open before an exec is over with the stack that it was on.
+func TestVanishedStack(t *testing.T) {
+	var got []string
+	stacks := stacksAt{{0x1000, 0x9000}}
+	j := New(&stacks, func(uint64) time.Time { return time.Time{} }, func(e event.Event) { got = append(got, show(e)) })
+	j.Add(Record{Site: outer, CFA: 0x8000, Thread: event.Thread{PID: 1, TID: 1}})
+	stacks[0] = [2]uint64{0x30000, 0x40000}
+	j.Add(Record{Site: inner, CFA: 0x3f000, Time: 10, Thread: event.Thread{PID: 1, TID: 1}})
+	// A process that has ended can't be asked: nothing is concluded from that.
+	stacks[0] = [2]uint64{}
+	j.Add(Record{Site: leaf, CFA: 0x7fff0000, Time: 20, Thread: event.Thread{PID: 1, TID: 1}})
+	want := "> 1 outer\nended 1 outer 10\n> 2 inner\n> 3 leaf"
+	if g := strings.Join(got, "\n"); g != want {
+		t.Errorf("got\n%s\nwant\n%s", g, want)
+	}
+	if open, _ := j.Close(); open != 2 {
+		t.Errorf("%d calls open, want 2", open)
+	}
+}
+
+// Calls of an ended process stay open, and its threads are forgotten.
+func TestExited(t *testing.T) {
+	j := New(stacksAt{{0x1000, 0x9000}}, func(uint64) time.Time { return time.Time{} }, func(event.Event) {})
+	for tid := range uint32(100) {
+		j.Add(Record{Site: outer, CFA: 0x8000, Thread: event.Thread{PID: 1, TID: tid}})
+	}
+	j.Threads(func(_, tid uint32) { j.Exited(tid) })
+	if open, _ := j.Close(); open != 100 || len(j.threads) != 0 {
+		t.Errorf("%d calls open, want 100; %d threads known, want 0", open, len(j.threads))
+	}
+}

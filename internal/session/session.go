@@ -20,6 +20,8 @@ import (
 	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/target"
 	"ferrotrace/internal/x86"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options are one run's wishes. Of PIDs, Binary and Command, PIDs and Binary may
@@ -243,6 +245,8 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("compiling probes: %w", err)
 	}
+	// The command is there already: it shall not have this limit.
+	allowFiles(2*len(compiled.Spec.Programs) + 1000)
 	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
 		return nil, 0, permitted(err)
 	}
@@ -267,6 +271,16 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		return nil, 0, fmt.Errorf("no probe could be attached: %w", failed[0])
 	}
 	return compiled, n, nil
+}
+
+// allowFiles raises the number of files that may be open to n, if it may: each program
+// takes two.
+func allowFiles(n int) {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < uint64(n) {
+		// Where it is refused, loading will say what is missing.
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(n), Max: max(l.Max, uint64(n))})
+	}
 }
 
 // emit passes an event on. After an error only the summary is tried: it has a second
