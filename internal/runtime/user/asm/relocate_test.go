@@ -79,6 +79,22 @@ func TestRelocate(t *testing.T) {
 	}
 }
 
+func TestCallTo(t *testing.T) {
+	for _, c := range []struct {
+		target uint64
+		want   string
+	}{
+		{0x40_2000, "e8fb0f0000"},
+		{0x7000_0000_0000, "ff1502000000eb08000000000070" + "0000"},
+	} {
+		var a Assembler
+		a.CallTo(0x40_1000, c.target)
+		if got, _, err := a.Finish(); err != nil || hex.EncodeToString(got) != c.want {
+			t.Errorf("%x, %v; want %s", got, err, c.want)
+		}
+	}
+}
+
 // FuzzRelocate: bytes that the decoder takes never make Relocate panic, and what it
 // writes for an instruction without an address is the instruction.
 func FuzzRelocate(f *testing.F) {

@@ -296,6 +296,8 @@ const (
 	windowAt = 0x100
 	calleeAt = 0x40
 	stubSize = 16
+
+	programsAt = 0x8000
 )
 
 // layout writes the code: branches go to stubs, each of which marks that it was
@@ -435,6 +437,14 @@ func (w *window) try(t *testing.T) (How, []x86.Inst, error) {
 	site.Programs = []Program{m.program(0, clobbers, copies)}
 	if rng.IntN(4) == 0 {
 		site.Programs = append(site.Programs, m.program(1, clobbers>>3&^asm.Set(asm.RSP), false))
+	}
+	for j := range site.Programs {
+		if p := &site.Programs[j]; rng.IntN(2) == 0 { // as a function
+			at := programsAt + 0x400*j
+			copy(m.text[at:], append(p.Body, 0xc3))
+			copy(text[at:], m.text[at:at+0x400])
+			p.Body, p.Entry = nil, machineText+uint64(at)
+		}
 	}
 	var dead x86.RegSet
 	if w.insts[i].Kind == x86.Ret && site.Rust {

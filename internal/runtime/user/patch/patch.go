@@ -142,6 +142,38 @@ type Copy struct {
 	Begin, Copy int
 }
 
+// Planted returns where a thread that is stopped at pc has to go on once the patch is
+// planted: in the trampoline, if its instruction is displaced, else at pc.
+func (p *Patch) Planted(pc uint64) uint64 {
+	for i := range p.Displaced {
+		if c := p.Code.Copies[i]; c.Addr == pc && pc != p.Addr {
+			return p.Trampoline + uint64(c.Begin)
+		}
+	}
+	return pc
+}
+
+// Removed returns where a thread that is stopped at pc has to go on once the patch is
+// taken out: at the original instruction, if it is in front of that one's copy. It
+// says no for a thread inside a probe or inside what a copy is made of, which has to
+// be waited for. Return addresses never point into a trampoline, but for those of a
+// probe's own calls.
+func (p *Patch) Removed(pc uint64) (uint64, bool) {
+	if p.How == ShortToPadding && pc == p.room {
+		return p.Addr, true
+	}
+	at := int(pc - p.Trampoline)
+	if at < 0 || at >= len(p.Code.Bytes) {
+		return pc, true
+	}
+	for _, c := range p.Code.Copies {
+		if c.Begin == at || c.Copy == at {
+			return c.Addr, true
+		}
+	}
+	return 0, false
+}
+
 // Problem is a site that cannot be taken.
 type Problem struct {
 	Site Site

@@ -12,6 +12,8 @@ import (
 
 // Function is a function with the sites in it.
 type Function struct {
+	// Code is made of all parts of the function: jumps from a cold part that is not
+	// there would be missed.
 	Code  *x86.Func
 	Sites []Site
 	// Targets are addresses that control comes to though no jump of the function shows

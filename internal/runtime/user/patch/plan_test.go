@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"ferrotrace/internal/runtime/user/asm"
 	"ferrotrace/internal/x86"
 )
 
@@ -339,4 +340,177 @@ func TestProblems(t *testing.T) {
 	if len(pl.owner)+len(pl.current) != 0 {
 		t.Error("sites that could not be taken leave traces")
 	}
+}
+
+// TestLater adds sites to a function that has patches.
+func TestLater(t *testing.T) {
+	text, labels := assemble(t, `
+f: test %edi,%edi
+ je x
+ pop %rbx
+x: ret
+n: .byte 0x45,0x23,0 # and (%r8),%r8d
+ push %rbx
+m: mov $1,%eax
+ ret
+end:`)
+	code := func(addr uint64) []byte { return text[addr-textBase:] }
+	f, err := x86.NewFunc(code, []x86.Range{{Low: labels["f"], High: labels["end"]}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pl := &Planner{Code: code, Alloc: everywhere()}
+	plan := func(label string) ([]*Patch, error) {
+		patches, problems := pl.Plan([]Function{{Code: f, Sites: []Site{{Addr: labels[label], Programs: []Program{counter}}}}})
+		if len(problems) > 0 {
+			return patches, problems[0]
+		}
+		return patches, nil
+	}
+	pun, err := plan("x")
+	if err != nil || pun[0].How != Pun {
+		t.Fatal(pun, err)
+	}
+	if _, err := plan("x"); !errors.Is(err, ErrTaken) {
+		t.Error("a site that has been taken: ", err)
+	}
+	if _, err := plan("n"); !errors.Is(err, ErrTaken) {
+		t.Error("a jump over what a pun relies on: ", err)
+	}
+	behind, err := plan("m")
+	if err != nil || behind[0].How != Jump5 {
+		t.Error("a jump behind what a pun relies on: ", err)
+	}
+	pl.Release(append(pun, behind...))
+	if p, err := plan("n"); err != nil || p[0].How != Jump5 {
+		t.Error("when the pun is gone: ", err)
+	}
+}
+
+// TestMove moves threads in and out of trampolines.
+func TestMove(t *testing.T) {
+	text, labels := assemble(t, "f: push %rbx\n mov %rdi,%rbx\nl: pop %rbx\nx: ret\nend: .p2align 4,0xcc\nnext: ret")
+	code := func(addr uint64) []byte { return text[addr-textBase:] }
+	f, err := x86.NewFunc(code, []x86.Range{{Low: labels["f"], High: labels["end"]}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pl := &Planner{Code: code, Alloc: everywhere()}
+	site := func(label string) Site { return Site{Addr: labels[label], Programs: []Program{counter}} }
+	patches, problems := pl.Plan([]Function{{Code: f, Sites: []Site{site("f"), site("x")}}})
+	if len(patches) != 1 || len(problems) != 0 {
+		t.Fatal(patches, problems)
+	}
+	p := patches[0]
+	if got := p.Planted(labels["f"]); got != labels["f"] {
+		t.Errorf("the first instruction is %#x", got)
+	}
+	if got := p.Planted(labels["next"]); got != labels["next"] {
+		t.Errorf("another instruction is %#x", got)
+	}
+	for i, l := range []string{"l", "x"} {
+		c := p.Code.Copies[i+2]
+		in := p.Planted(labels[l])
+		if in != p.Trampoline+uint64(c.Begin) {
+			t.Errorf("%s is moved to %#x", l, in)
+		}
+		for _, at := range []int{c.Begin, c.Copy} {
+			if out, ok := p.Removed(p.Trampoline + uint64(at)); !ok || out != labels[l] {
+				t.Errorf("%s comes back to %#x, %v", l, out, ok)
+			}
+		}
+	}
+	if _, ok := p.Removed(p.Trampoline + 1); ok {
+		t.Error("a thread inside a probe can be moved")
+	}
+	if got, ok := p.Removed(labels["l"]); !ok || got != labels["l"] {
+		t.Error("a thread elsewhere has to be waited for")
+	}
+}
+
+func TestLive(t *testing.T) {
+	all := asm.RegSet(0xffff)
+	for _, c := range []struct {
+		raw            string
+		site           Site
+		dead           asm.RegSet
+		flags, redZone bool // that they are kept
+	}{
+		{"\x50", Site{Kind: Entry, Rust: true}, asm.Set(asm.RAX, asm.R10, asm.R11), false, false},
+		{"\x50", Site{Kind: Entry}, 0, true, true},
+		{"\x50", Site{Kind: InlinedEntry, Rust: true}, 0, true, true},
+		{"\x50", Site{Kind: Line, Rust: true}, 0, true, true},
+		{"\xc3", Site{Kind: Exit, Rust: true}, asm.Set(asm.RSI, asm.RDI, asm.R8, asm.R9, asm.R10, asm.R11), false, false},
+		{"\xc3", Site{Kind: Exit}, 0, true, true},
+		{"\xeb\x00", Site{Kind: Exit, Rust: true}, asm.Set(asm.R10, asm.R11), false, false},
+		{"\x41\xff\xe3", Site{Kind: Exit, Rust: true}, asm.Set(asm.R10), false, false}, // jmp *%r11
+		{"\x74\x00", Site{Kind: Exit, Rust: true}, 0, true, true},
+	} {
+		in, err := x86.Decode([]byte(c.raw), textBase)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if regs, flags, redZone := c.site.live(&in); regs != all&^c.dead || flags != c.flags || redZone != c.redZone {
+			t.Errorf("%v at % x, rust %v: %#x %v %v", c.site.Kind, c.raw, c.site.Rust, regs, flags, redZone)
+		}
+	}
+}
+
+// FuzzPlan: no code makes Plan panic, what it writes undoes itself, and patches do
+// not overlap.
+func FuzzPlan(f *testing.F) {
+	f.Add([]byte("\x55\x48\x89\xe5\x31\xc0\x5d\xc3\xcc\xcc\xcc\xcc\xcc"), uint64(0x55))
+	f.Add([]byte("\xf3\x0f\x1e\xfa\x31\xc0\x74\xfc\xff\xd0\xeb\xfe\xc3"), uint64(0xff))
+	f.Fuzz(func(t *testing.T, text []byte, sites uint64) {
+		code := func(addr uint64) []byte {
+			if addr < textBase || addr >= textBase+uint64(len(text)) {
+				return nil
+			}
+			return text[addr-textBase:]
+		}
+		half := uint64(len(text)) * 3 / 4
+		fn, err := x86.NewFunc(code, []x86.Range{{Low: textBase, High: textBase + half}}, nil)
+		if err != nil || half == 0 {
+			return
+		}
+		var all []Site
+		for i := range fn.Insts {
+			if sites>>(i%64)&1 != 0 {
+				all = append(all, Site{Addr: fn.Insts[i].Addr, Kind: Kind(i % 4), Rust: i%3 == 0, Programs: []Program{counter}})
+			}
+		}
+		pl := &Planner{Code: code, Alloc: everywhere(), Functions: []x86.Range{{Low: textBase, High: textBase + half}, {Low: textBase + uint64(len(text)), High: textBase + 1<<16}}}
+		patches, problems := pl.Plan([]Function{{Code: fn, Sites: all}})
+		n := len(problems)
+		planted := bytes.Clone(text)
+		for _, p := range patches {
+			n += len(p.Sites)
+			for _, w := range p.Writes {
+				if !bytes.Equal(planted[w.Addr-textBase:][:len(w.Old)], w.Old) {
+					t.Fatalf("at %#x there is not %x", w.Addr, w.Old)
+				}
+				copy(planted[w.Addr-textBase:], w.New)
+			}
+		}
+		if n != len(all) {
+			t.Fatalf("%d sites of %d", n, len(all))
+		}
+		for _, p := range patches { // all at once: none has changed another's jump
+			at := p.Addr
+			for at >= textBase && at < textBase+uint64(len(planted)) {
+				in, err := x86.Decode(planted[at-textBase:], at)
+				if err != nil || in.Kind != x86.Jmp || at == in.Target {
+					t.Fatalf("no jump at %#x: %v", at, p.How)
+				}
+				at = in.Target
+			}
+			if at != p.Trampoline {
+				t.Fatalf("the %v at %#x leads to %#x, not to %#x", p.How, p.Addr, at, p.Trampoline)
+			}
+		}
+		pl.Release(patches)
+		if len(pl.owner)+len(pl.current)+len(pl.frozen) != 0 {
+			t.Fatal("released patches leave traces")
+		}
+	})
 }

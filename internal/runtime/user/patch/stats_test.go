@@ -16,12 +16,9 @@ import (
 // program is a real program's code with the ranges of its functions.
 type program struct {
 	segs  []elfSegment
-	funcs []x86.Range // sorted by Low, those at one address once
-	names []string
-	mangled
+	funcs []x86.Range     // sorted by Low, those at one address once
+	rust  map[uint64]bool // functions with Rust names, by address
 }
-
-type mangled map[uint64]bool // functions with Rust names
 
 type elfSegment struct {
 	addr uint64
@@ -55,7 +52,7 @@ func toolchainProgram(t testing.TB, name string) *program {
 		if err != nil || f.Machine != elf.EM_X86_64 {
 			continue
 		}
-		p := &program{mangled: mangled{}}
+		p := &program{rust: map[uint64]bool{}}
 		for _, s := range f.Progs {
 			if s.Type != elf.PT_LOAD || s.Filesz == 0 {
 				continue
@@ -77,13 +74,12 @@ func toolchainProgram(t testing.TB, name string) *program {
 				continue
 			}
 			if strings.HasPrefix(s.Name, "_R") || strings.HasPrefix(s.Name, "_ZN") && strings.HasSuffix(s.Name, "E") && strings.Contains(s.Name, "17h") {
-				p.mangled[s.Value] = true
+				p.rust[s.Value] = true
 			}
 			if n := len(p.funcs); n > 0 && p.funcs[n-1].Low == s.Value {
 				continue
 			}
 			p.funcs = append(p.funcs, x86.Range{Low: s.Value, High: s.Value + s.Size})
-			p.names = append(p.names, s.Name)
 		}
 		return p
 	}
@@ -106,7 +102,7 @@ var counter = Program{Body: []byte{0x90}}
 // sites are the entries and exits of every nth function of p.
 func (p *program) sites(every int) (funcs []Function) {
 	for i, r := range p.funcs {
-		if i%every != 0 || !p.mangled[r.Low] {
+		if i%every != 0 || !p.rust[r.Low] {
 			continue
 		}
 		f, err := x86.NewFunc(p.code, []x86.Range{r}, nil)
@@ -119,30 +115,21 @@ func (p *program) sites(every int) (funcs []Function) {
 	return funcs
 }
 
-// around is the free memory of a process that the program is loaded in at load.
-func (p *program) around() *Space {
-	low := p.segs[0].addr &^ (pageSize - 1)
-	last := p.segs[len(p.segs)-1]
-	high := (last.addr + uint64(len(last.data)) + 1<<20) &^ (pageSize - 1)
-	_ = low
-	return NewSpace([]x86.Range{{Low: high, High: 1 << 46}})
-}
-
 // rebase moves the program to where a position-independent one is loaded: with
 // addresses near 0 half of the puns would lead below it.
 func (p *program) rebase(base uint64) {
 	for i := range p.segs {
 		p.segs[i].addr += base
 	}
-	m := mangled{}
+	m := map[uint64]bool{}
 	for i := range p.funcs {
-		if p.mangled[p.funcs[i].Low] {
+		if p.rust[p.funcs[i].Low] {
 			m[p.funcs[i].Low+base] = true
 		}
 		p.funcs[i].Low += base
 		p.funcs[i].High += base
 	}
-	p.mangled = m
+	p.rust = m
 }
 
 // TestStatistics plans the entries and exits of real programs, and holds the shares
@@ -160,62 +147,60 @@ func TestStatistics(t *testing.T) {
 			start := time.Now()
 			patches, problems := pl.Plan(funcs)
 			took := time.Since(start)
-			var total, entries, rets, tails float64
-			var entryHow, retHow, tailHow [5]float64
-			ownBytes := map[uint64]uint64{}
-			for _, f := range funcs {
-				ownBytes[f.Sites[0].Addr] = 1
-			}
-			unresolved := 0
-			for _, f := range funcs {
-				if len(f.Code.Unresolved()) > 0 {
-					unresolved++
+			var entries, rets, tails shares
+			count := func(s Site, in *x86.Inst, how int) {
+				switch {
+				case s.Kind == Entry:
+					entries[how]++
+				case in.Kind == x86.Ret:
+					rets[how]++
+				default:
+					tails[how]++
 				}
 			}
 			for _, pa := range patches {
 				for _, s := range pa.Sites {
-					total++
-					switch in := displacedAt(pa, s.Addr); {
-					case s.Kind == Entry:
-						entryHow[pa.How]++
-						entries++
-					case in.Kind == x86.Ret:
-						rets++
-						retHow[pa.How]++
-					default:
-						tails++
-						tailHow[pa.How]++
-					}
+					count(s, displacedAt(pa, s.Addr), int(pa.How))
 				}
 			}
-			why := map[string]int{}
 			for _, pr := range problems {
-				in := instAt(funcs, pr.Site.Addr)
-				switch {
-				case pr.Site.Kind == Entry:
-					entryHow[4]++
-					entries++
-				case in.Kind == x86.Ret:
-					rets++
-					retHow[4]++
-				default:
-					tails++
-					tailHow[4]++
+				count(pr.Site, instAt(funcs, pr.Site.Addr), none)
+			}
+			t.Logf("%d functions in %v, %d runs of pages", len(funcs), took, len(sp.Pages()))
+			t.Logf("entries: %v", entries)
+			t.Logf("returns: %v", rets)
+			t.Logf("tail calls: %v", tails)
+			hold := func(what string, got, low, high float64) {
+				if got < low || got > high {
+					t.Errorf("%s: %.2f %%, which is not in %v to %v", what, got, low, high)
 				}
-				why[strings.NewReplacer("0", "", "1", "", "2", "", "3", "", "4", "", "5", "", "6", "", "7", "", "8", "", "9", "", "a", "", "b", "", "c", "", "d", "", "e", "", "f", "", "x", "").Replace(pr.Err.Error())]++
 			}
-			share := func(h [5]float64, n float64) string {
-				return fmt.Sprintf("jump %.1f, short %.1f, around %.1f, pun %.1f, none %.2f %%", 100*h[0]/n, 100*h[1]/n, 100*h[2]/n, 100*h[3]/n, 100*h[4]/n)
-			}
-			t.Logf("%d functions (%d with unresolved jumps), %v, %d page ranges", len(funcs), unresolved, took, len(sp.Pages()))
-			t.Logf("%.0f entries: %s", entries, share(entryHow, entries))
-			t.Logf("%.0f rets: %s", rets, share(retHow, rets))
-			t.Logf("%.0f tails: %s", tails, share(tailHow, tails))
-			for w, n := range why {
-				t.Log(n, w)
-			}
+			hold("entries by a plain jump", entries.percent(int(Jump5)), 98, 100)
+			hold("entries not taken", entries.percent(none), 0, 0.1)
+			hold("returns into padding", rets.percent(int(Jump5)), 15, 45)
+			hold("returns with their epilogue", rets.percent(int(Around)), 50, 85)
+			hold("returns by a pun", rets.percent(int(Pun)), 1, 12)
+			hold("returns not taken", rets.percent(none), 0, 1)
+			hold("tail calls not taken", tails.percent(none), 0, 0.5)
 		})
 	}
+}
+
+// shares counts sites by How, and those not taken.
+type shares [5]int
+
+const none = 4
+
+func (s shares) percent(how int) float64 {
+	n := 0
+	for _, v := range s {
+		n += v
+	}
+	return 100 * float64(s[how]) / float64(max(n, 1))
+}
+
+func (s shares) String() string {
+	return fmt.Sprintf("jump %.1f, short %.1f, around %.1f, pun %.1f, none %.2f %%", s.percent(0), s.percent(1), s.percent(2), s.percent(3), s.percent(none))
 }
 
 func displacedAt(p *Patch, addr uint64) *x86.Inst {
