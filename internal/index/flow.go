@@ -20,7 +20,8 @@ type flow struct {
 	path  []state    // what holds before each step
 	edges []x86.Edge // from calls to the landing pads of their panics
 	pads  map[uint64]bool
-	frees *bool // whether the code frees memory, once that has been asked
+	frees *bool          // whether the code frees memory, once that has been asked
+	calls map[string]int // inlined instances by the call that they stand for, once asked
 
 	// base is the frame base as the debug info states it, nil if it does not. onPath
 	// is the same on the straight path, from the CFA: there rsp still moves.

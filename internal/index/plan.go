@@ -289,6 +289,8 @@ func (in *Instance) exact(fl *flow, entered x86.EntrySet) (bool, string) {
 		return false, "a loop in it goes back to where it is entered"
 	case fl.vectorised(in.Ranges):
 		return false, "its code is vectorised: one pass may be several calls"
+	case in.duplicated(fl):
+		return false, "its call stands there more than once: the compiler has unrolled or duplicated it"
 	case in.repeated(entered.Entries[0].Addr):
 		return false, "its code stands there more than once: the compiler has unrolled or duplicated it"
 	}
