@@ -246,7 +246,7 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		return nil, 0, fmt.Errorf("compiling probes: %w", err)
 	}
 	// The command is there already: it shall not have this limit.
-	allowFiles(2*len(compiled.Spec.Programs) + 1000)
+	allowFiles(4*len(compiled.Spec.Programs) + 1000)
 	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
 		return nil, 0, permitted(err)
 	}
@@ -273,8 +273,8 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	return compiled, n, nil
 }
 
-// allowFiles raises the number of files that may be open to n, if it may: each program
-// takes two.
+// allowFiles raises the number of files that may be open to n, if it may: a program
+// takes three while it is loaded.
 func allowFiles(n int) {
 	var l unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < uint64(n) {

@@ -1,0 +1,243 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/fixture"
+	"ferrotrace/internal/program"
+
+	"golang.org/x/sys/unix"
+)
+
+// The commands' standard input never ends: it is how the story "server" is ended.
+func TestMain(m *testing.M) {
+	r, w, err := os.Pipe()
+	if err == nil {
+		err = unix.Dup2(int(r.Fd()), 0)
+	}
+	if err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	w.Close()
+	os.Exit(code)
+}
+
+// told is what a run yields.
+type told struct {
+	events   []event.Event
+	warnings []string
+	err      error
+}
+
+// flow runs a session on a story of the fixture flow. emit may be nil.
+func flow(t *testing.T, run func(context.Context, Options) error, emit func(event.Event) error, o Options, story ...string) *told {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: needs root, for the kernel's uprobes")
+	}
+	got := &told{}
+	if o.Command == nil && story != nil {
+		o.Command = append([]string{fixture.Build(t, "flow", fixture.Release)}, story...)
+	}
+	o.Inlined, o.Limits = true, program.Limits{MaxStr: 256, MaxItems: 64, Depth: 8}
+	o.Idle = func() error { return nil }
+	o.Doing = func(string) {}
+	o.Note = func(string, ...any) {}
+	o.Warn = func(format string, _ ...any) { got.warnings = append(got.warnings, format) }
+	o.Emit = func(e event.Event) error {
+		got.events = append(got.events, e)
+		if emit != nil {
+			return emit(e)
+		}
+		return nil
+	}
+	got.err = run(t.Context(), o)
+	return got
+}
+
+// summary checks the frame of a run: what comes first and last, and the sums.
+func (g *told) summary(t *testing.T) event.Summary {
+	t.Helper()
+	if len(g.events) < 3 {
+		t.Fatalf("only %v; error: %v", g.events, g.err)
+	}
+	if _, ok := g.events[0].(event.Attached); !ok {
+		t.Errorf("the first event is %T", g.events[0])
+	}
+	s, ok := g.events[len(g.events)-1].(event.Summary)
+	if !ok {
+		t.Fatalf("the last event is %T", g.events[len(g.events)-1])
+	}
+	if s.Calls != s.Shown+s.Hidden+s.Lost {
+		t.Errorf("%d calls, but %d shown, %d hidden, %d lost", s.Calls, s.Shown, s.Hidden, s.Lost)
+	}
+	return s
+}
+
+// calls counts the events of the two halves of calls.
+func (g *told) calls() (calls, ends int) {
+	for _, e := range g.events {
+		switch e.(type) {
+		case event.Call:
+			calls++
+		case event.Return, event.Unwind, event.Ended:
+			ends++
+		}
+	}
+	return calls, ends
+}
+
+// What does not fit into the ring while nobody reads is counted, call by call.
+func TestLossesAreExact(t *testing.T) {
+	const made = 100_000
+	slow := true
+	got := flow(t, Trace, func(e event.Event) error {
+		if _, ok := e.(event.Call); ok && slow {
+			slow = false
+			time.Sleep(4 * time.Second) // the ring fills
+		}
+		return nil
+	}, Options{Patterns: []string{"flow::plain::hot"}}, "busy", strconv.Itoa(made))
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	s := got.summary(t)
+	calls, ends := got.calls()
+	if s.Calls != made || int(s.Shown) != calls {
+		t.Errorf("%d calls were made; %d calls said, %d shown said, %d shown", made, s.Calls, s.Shown, calls)
+	}
+	if s.Lost == 0 {
+		t.Log("nothing was lost: the machine is too slow to fill the ring")
+	}
+	if missing := uint64(calls - ends); missing > s.LostExits+s.Open {
+		t.Errorf("%d calls have no end, but %d exits were lost and %d are open", missing, s.LostExits, s.Open)
+	}
+}
+
+// A limit shows so many calls with their ends; the others are hidden, not lost.
+func TestLimit(t *testing.T) {
+	got := flow(t, Trace, nil, Options{Patterns: []string{"flow::plain::serve"}, Limit: 7}, "server", "20")
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	s := got.summary(t)
+	if calls, ends := got.calls(); calls != 7 || ends != 7 || s.Shown != 7 {
+		t.Errorf("%d calls and %d ends shown, %d said; want 7", calls, ends, s.Shown)
+	}
+	if s.ExitStatus != "killed by SIGTERM" {
+		t.Errorf("the command: %s", s.ExitStatus)
+	}
+}
+
+// Whatever ends the output, the run is closed: no probe stays, the command ends.
+func TestOutputFails(t *testing.T) {
+	for name, run := range map[string]func(context.Context, Options) error{"trace": Trace, "count": Count} {
+		t.Run(name, func(t *testing.T) {
+			full := errors.New("disk full")
+			failed := 0
+			got := flow(t, run, func(e event.Event) error {
+				switch e.(type) {
+				case event.Call, event.Count:
+					failed++
+					return full
+				}
+				return nil
+			}, Options{Patterns: []string{"serve"}, For: 2 * time.Second}, "server", "20")
+			if !errors.Is(got.err, full) {
+				t.Errorf("error: %v", got.err)
+			}
+			if failed != 1 {
+				t.Errorf("%d events were emitted after one had failed", failed-1)
+			}
+			if s := got.summary(t); s.ExitStatus != "killed by SIGTERM" {
+				t.Errorf("the command: %s", s.ExitStatus)
+			}
+		})
+	}
+}
+
+// The command runs on if that is wished, without a probe.
+func TestLeave(t *testing.T) {
+	got := flow(t, Trace, nil, Options{Patterns: []string{"serve"}, For: 200 * time.Millisecond, Leave: true}, "server", "2")
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	if s := got.summary(t); s.ExitStatus != "left running" {
+		t.Errorf("the command: %s", s.ExitStatus)
+	}
+}
+
+// What matches nothing is a warning beside others; alone it ends the run, with
+// everything that was not found.
+func TestPatterns(t *testing.T) {
+	got := flow(t, Count, nil, Options{Patterns: []string{"nosuch", "work"}}, "work", "3")
+	if got.err != nil || len(got.warnings) != 1 {
+		t.Errorf("error: %v, warnings: %q", got.err, got.warnings)
+	}
+	got = flow(t, Count, nil, Options{Patterns: []string{"nosuch", "nowhere"}}, "work", "3")
+	if got.err == nil || !strings.Contains(got.err.Error(), "nosuch") || !strings.Contains(got.err.Error(), "nowhere") {
+		t.Errorf("error: %v", got.err)
+	}
+	for pattern, want := range map[string]int{"nosuch": 3, "a::(": 2, "/(/": 2, "src/x.rs:3": 2} {
+		err := flow(t, Trace, nil, Options{Patterns: []string{pattern}}, "work", "3").err
+		var coder interface{ ExitCode() int }
+		if !errors.As(err, &coder) || coder.ExitCode() != want {
+			t.Errorf("%s: %v does not exit with %d", pattern, err, want)
+		}
+	}
+}
+
+// Each of these is refused, with nothing started.
+func TestTargets(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Command: []string{"nosuchcommand"}}, "command not found"},
+		{Options{Command: []string{script}}, "a script"},
+		{Options{Command: []string{t.TempDir()}}, "not a regular file"},
+		{Options{Binary: "nosuchfile"}, "nosuchfile"},
+		{Options{PIDs: []int{1<<31 - 1}}, "gone"},
+		{Options{PIDs: []int{2}}, "kernel thread"},
+	} {
+		c.o.Patterns = []string{"x"}
+		got := flow(t, Trace, nil, c.o)
+		if got.err == nil || !strings.Contains(got.err.Error(), c.want) || len(got.events) > 0 {
+			t.Errorf("%v: %v; want …%s…", c.o, got.err, c.want)
+		}
+	}
+}
+
+func TestNotes(t *testing.T) {
+	var got []string
+	n := notes{inlined: map[string]*inlined{}}
+	for range 6 {
+		n.add("f never returns")
+	}
+	for i := range 6 {
+		n.add(strconv.Itoa(i))
+	}
+	note := func(format string, _ ...any) { got = append(got, format) }
+	n.print(note, false)
+	if len(got) != maxNotes+1 {
+		t.Errorf("%d notes, want %d", len(got), maxNotes+1)
+	}
+	got = nil
+	n.print(note, true)
+	if len(got) != 7 {
+		t.Errorf("%d notes, want 7", len(got))
+	}
+}
