@@ -214,6 +214,12 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 			return place, false
 		}
 	}
+	if st.wrote {
+		// What it leads to may have been changed by now.
+		if edges, _ := p.Type.Edges(); len(edges) > 0 || pointerReg(place) >= 0 || p.stack == addressThere {
+			return place, false
+		}
+	}
 	data := dataBytes(p.Type)
 	for _, slot := range place.FrameSlots() {
 		off := slot.Off
