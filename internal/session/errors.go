@@ -3,7 +3,6 @@ package session
 import (
 	"errors"
 	"os"
-	"syscall"
 )
 
 // Exit statuses that an error of this package may ask for.
@@ -29,9 +28,6 @@ func (e *refusal) Hint() string  { return e.advice }
 
 // permitted makes a refusal of what the kernel, or a file's mode, forbids.
 func permitted(err error) error {
-	if errors.Is(err, syscall.EMFILE) {
-		return refuse(failed, err, "so many kinds of functions need more programs than this process may have files open: match fewer, or raise ulimit -n")
-	}
 	if !errors.Is(err, os.ErrPermission) {
 		return err
 	}

@@ -246,7 +246,9 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		return nil, 0, fmt.Errorf("compiling probes: %w", err)
 	}
 	// The command is there already: it shall not have this limit.
-	allowFiles(4*len(compiled.Spec.Programs) + 1000)
+	if err := allowFiles(len(compiled.Spec.Programs)); err != nil {
+		return nil, 0, err
+	}
 	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
 		return nil, 0, permitted(err)
 	}
@@ -273,14 +275,19 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	return compiled, n, nil
 }
 
-// allowFiles raises the number of files that may be open to n, if it may: a program
-// takes three while it is loaded.
-func allowFiles(n int) {
+// allowFiles raises the number of files that may be open to what n programs take: each
+// one, its types and its link.
+func allowFiles(n int) error {
+	need := uint64(3*n + 200)
 	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil && l.Cur < uint64(n) {
-		// Where it is refused, loading will say what is missing.
-		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(n), Max: max(l.Max, uint64(n))})
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur >= need {
+		return nil
 	}
+	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: need, Max: max(l.Max, need)}) == nil {
+		return nil
+	}
+	return refuse(failed, fmt.Errorf("what matches needs %d programs, for which %d files may not be open here", n, need),
+		"match fewer functions, or raise ulimit -n; ferrotrace count needs few programs, however many functions it counts")
 }
 
 // emit passes an event on. After an error only the summary is tried: it has a second
