@@ -28,7 +28,7 @@ func Count(ctx context.Context, o Options) (err error) {
 	var costs []time.Duration
 	for _, f := range r.files {
 		for _, fn := range found[f] {
-			err := r.instances(fn, func(in *index.Instance, p *index.Plan) {
+			err := r.instances(ctx, fn, func(in *index.Instance, p *index.Plan) {
 				n, ok := row[fn.Name]
 				if !ok {
 					n = len(rows)

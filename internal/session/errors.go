@@ -26,6 +26,10 @@ func (e *refusal) Unwrap() error { return e.error }
 func (e *refusal) ExitCode() int { return e.status }
 func (e *refusal) Hint() string  { return e.advice }
 
+// errInterrupted: the user has ended the run before its probes were in. The command,
+// if there is one, has not run.
+var errInterrupted = errors.New("interrupted before the trace began")
+
 // permitted makes a refusal of what the kernel, or a file's mode, forbids.
 func permitted(err error) error {
 	if !errors.Is(err, os.ErrPermission) {

@@ -187,12 +187,15 @@ func (r *run) find() (map[*file][]*index.Function, error) {
 
 // instances plans the instances of a function that are wanted; what can't be planned
 // is that instance's trouble.
-func (r *run) instances(fn *index.Function, f func(*index.Instance, *index.Plan)) error {
+func (r *run) instances(ctx context.Context, fn *index.Function, f func(*index.Instance, *index.Plan)) error {
 	all, err := fn.Instances()
 	if err != nil {
 		return err
 	}
 	for _, in := range all {
+		if ctx.Err() != nil { // attach says so
+			return nil
+		}
 		if in.Inlined && !r.o.Inlined {
 			continue
 		}
@@ -209,6 +212,9 @@ func (r *run) instances(fn *index.Function, f func(*index.Instance, *index.Plan)
 // attach compiles and loads what was built and plants its probes. The command, if
 // there is one, has been started and stands before its first instruction.
 func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
+	if ctx.Err() != nil {
+		return nil, 0, errInterrupted
+	}
 	if len(r.b.prog.Probes) == 0 {
 		return nil, 0, refuse(nothing, errors.New("what matches has no code to probe"),
 			"ferrotrace explain "+r.files[0].shown+" "+r.o.Patterns[0]+" says why")
@@ -254,6 +260,9 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	}
 	r.o.Doing(fmt.Sprintf("planting %d probes", len(compiled.Probes)))
 	failed, err := r.sess.Attach(ctx, compiled.Probes, r.who)
+	if ctx.Err() != nil {
+		return nil, 0, errInterrupted
+	}
 	if err != nil {
 		return nil, 0, permitted(err)
 	}

@@ -221,6 +221,19 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// Ctrl-C while files are being read: the command is not started for nothing.
+func TestInterrupted(t *testing.T) {
+	var ran bool
+	got := flow(t, func(_ context.Context, o Options) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		return Trace(ctx, o)
+	}, func(event.Event) error { ran = true; return nil }, Options{Patterns: []string{"work"}}, "work", "3")
+	if !errors.Is(got.err, errInterrupted) || ran {
+		t.Errorf("error: %v; events: %v", got.err, got.events)
+	}
+}
+
 func TestNotes(t *testing.T) {
 	var got []string
 	n := notes{inlined: map[string]*inlined{}}

@@ -35,7 +35,7 @@ func Trace(ctx context.Context, o Options) (err error) {
 	for _, f := range r.files {
 		exits := false
 		for _, fn := range found[f] {
-			err := r.instances(fn, func(in *index.Instance, p *index.Plan) {
+			err := r.instances(ctx, fn, func(in *index.Instance, p *index.Plan) {
 				r.b.trace(f, in, p)
 				exits = exits || ends(in, p)
 				notes.of(in, p)
