@@ -13,6 +13,7 @@ type notes struct {
 	lines   []string
 	inlined map[string]*inlined // by function
 	order   []string
+	untyped []string // functions without debug info
 }
 
 // inlined are a function's inlined instances.
@@ -43,7 +44,9 @@ func (n *notes) of(in *index.Instance, p *index.Plan) {
 	case len(p.Exits) == 0:
 		n.add(name + " never returns: it ends by a panic or with its thread")
 	case in.Untyped():
-		n.add(name + " has no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them")
+		if !slices.Contains(n.untyped, name) {
+			n.untyped = append(n.untyped, name)
+		}
 	}
 }
 
@@ -56,7 +59,15 @@ func (n *notes) add(line string) {
 
 // all are the notes, those on inlined instances last.
 func (n *notes) all() []string {
-	lines := slices.Clone(n.lines)
+	var lines []string
+	switch len(n.untyped) {
+	case 0:
+	case 1:
+		lines = append(lines, n.untyped[0]+" has "+untyped)
+	default:
+		lines = append(lines, fmt.Sprintf("%s and %d functions more have %s", n.untyped[0], len(n.untyped)-1, untyped))
+	}
+	lines = append(lines, n.lines...)
 	for _, name := range n.order {
 		i := n.inlined[name]
 		s := fmt.Sprintf("%s is inlined into %s at %s:%d", name, i.first.Caller, i.first.File, i.first.Line)
@@ -75,6 +86,8 @@ func (n *notes) all() []string {
 	}
 	return lines
 }
+
+const untyped = "no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them"
 
 // maxNotes is how many notes are printed unless all are asked for.
 const maxNotes = 4

@@ -245,7 +245,11 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 	}
 	if !initial {
 		r.b.prog.PIDNamespace = &program.PIDNamespace{Dev: dev, Ino: ino}
-		r.who.Forks = false // the kernel runtime knows children by their initial pids
+		// The kernel runtime knows children by their initial pids.
+		if r.who.Forks {
+			r.who.Forks = false
+			r.o.Warn("in this pid namespace the command's child processes can't be followed: they are not traced; -b %s without a command would", r.files[0].shown)
+		}
 	}
 	compiled, err := codegen.Compile(&r.b.prog, codegen.Options{Sleepable: rt.Features().Sleepable, HaveLoop: rt.Features().Loop})
 	if err != nil {
