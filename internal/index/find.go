@@ -107,7 +107,8 @@ func (ix *Index) NoMatch(pattern string) *NoMatchError {
 			e.Reason = "the debug info knows it, but no code of it is left: it is never called, or its calls were optimised away, or its code was merged with a like function's"
 		}
 		e.Advice = "ferrotrace list " + ix.File.Path + " shows the functions that are there; " +
-			"a generic function is there only if something calls it, and an unused one not at all"
+			"a generic function is there only if something calls it, an unused one not at all, " +
+			"and one that the compiler has merged with another of the same code may go by the other's name only"
 	}
 	return e
 }
