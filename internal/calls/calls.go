@@ -51,6 +51,9 @@ type Stacks interface {
 	Stack(pid uint32, addr uint64) (low, high uint64, ok bool)
 }
 
+// maxHeld bounds the inlined calls between the two records of an entry.
+const maxHeld = 64
+
 // maxOpen bounds the calls that are open on one stack; the oldest are evicted.
 const maxOpen = 1 << 16
 
@@ -72,8 +75,10 @@ type Joiner struct {
 type thread struct {
 	pid    uint32
 	stacks []*stack
-	// waiting is an entry whose further arguments have not come yet.
+	// waiting is an entry whose further arguments have not come yet, held what was
+	// inlined into its frame before they did.
 	waiting   *open
+	held      []Record
 	panicking int
 	landed    bool // the last record was a landing
 }
@@ -104,7 +109,12 @@ func (j *Joiner) Add(r Record) {
 		t = &thread{pid: r.Thread.PID}
 		j.threads[r.Thread.TID] = t
 	}
-	if t.waiting != nil && !(r.Site.Kind == program.More && r.Site.Instance == t.waiting.site.Instance && r.CFA == t.waiting.cfa) {
+	switch w := t.waiting; {
+	case w == nil, r.Site.Kind == program.More && r.Site.Instance == w.site.Instance && r.CFA == w.cfa:
+	case r.Site.Kind == program.Entry && r.Site.Inline != nil && r.CFA == w.cfa && len(t.held) < maxHeld:
+		t.held = append(t.held, r)
+		return
+	default:
 		// The record with the other arguments was lost: they stand as they are.
 		j.shown(t)
 	}
@@ -177,10 +187,15 @@ func (j *Joiner) isOpen(t *thread, r Record) bool {
 	return false
 }
 
-// shown emits the waiting call.
+// shown emits the waiting call, and what has waited behind it.
 func (j *Joiner) shown(t *thread) {
 	j.emit(t.waiting.call)
 	t.waiting = nil
+	held := t.held
+	t.held = nil
+	for _, r := range held {
+		j.Add(r)
+	}
 }
 
 func (j *Joiner) exit(t *thread, r Record) {
@@ -281,7 +296,7 @@ func (j *Joiner) Gone(tid uint32, at uint64) {
 	if t == nil {
 		return
 	}
-	if t.waiting != nil {
+	for t.waiting != nil {
 		j.shown(t)
 	}
 	for _, s := range t.stacks {
@@ -299,7 +314,7 @@ func (j *Joiner) Exited(tid uint32) {
 	if t == nil {
 		return
 	}
-	if t.waiting != nil {
+	for t.waiting != nil {
 		j.shown(t)
 	}
 	j.left += t.calls()
@@ -339,7 +354,7 @@ func (j *Joiner) Open(last uint64) bool {
 // many open ones had to be forgotten for their number.
 func (j *Joiner) Close() (stillOpen, evicted uint64) {
 	for _, t := range j.threads {
-		if t.waiting != nil {
+		for t.waiting != nil {
 			j.shown(t)
 		}
 		stillOpen += t.calls()
