@@ -148,6 +148,20 @@ func (r *run) openTarget(ctx context.Context) error {
 	return nil
 }
 
+// unmapped tells of processes that have not mapped the file that is traced in them:
+// they may do so later, or it is the wrong one.
+func (r *run) unmapped() {
+	if r.o.Binary == "" {
+		return
+	}
+	for _, p := range r.procs {
+		maps, err := p.Maps()
+		if err == nil && !slices.ContainsFunc(maps, func(m target.Mapping) bool { return m.Exec && m.Inode == inode(r.files[0].path) }) {
+			r.o.Note("process %d has not mapped %s: its calls are shown if it does", p.PID, r.files[0].shown)
+		}
+	}
+}
+
 func sameFile(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)
@@ -281,6 +295,7 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 		r.o.Warn("not probed: %#x in %s: %v", r.b.prog.Probes[e.Probe.Cookie].Addr, e.Probe.Path, e.Err)
 	}
 	r.o.Doing("")
+	r.unmapped()
 	n := len(compiled.Probes) - len(failed)
 	if n == 0 {
 		return nil, 0, fmt.Errorf("no probe could be attached: %w", failed[0])

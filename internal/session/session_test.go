@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 type told struct {
 	events   []event.Event
 	warnings []string
+	notes    []string
 	err      error
 }
 
@@ -51,7 +52,7 @@ func flow(t *testing.T, run func(context.Context, Options) error, emit func(even
 	o.Inlined, o.Limits = true, program.Limits{MaxStr: 256, MaxItems: 64, Depth: 8}
 	o.Idle = func() error { return nil }
 	o.Doing = func(string) {}
-	o.Note = func(string, ...any) {}
+	o.Note = func(format string, _ ...any) { got.notes = append(got.notes, format) }
 	o.Warn = func(format string, _ ...any) { got.warnings = append(got.warnings, format) }
 	o.Emit = func(e event.Event) error {
 		got.events = append(got.events, e)
@@ -232,6 +233,19 @@ func TestInterrupted(t *testing.T) {
 	if !errors.Is(got.err, errInterrupted) || ran {
 		t.Errorf("error: %v; events: %v", got.err, got.events)
 	}
+}
+
+// A file that the process does not run is a library that it may load yet.
+func TestNotMapped(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: needs root, for the kernel's uprobes")
+	}
+	got := flow(t, Count, nil, Options{Patterns: []string{"serve"}, PIDs: []int{os.Getpid()},
+		Binary: fixture.Build(t, "flow", fixture.Release), For: 100 * time.Millisecond})
+	if got.err != nil || len(got.notes) != 1 || !strings.Contains(got.notes[0], "has not mapped") {
+		t.Errorf("error: %v, notes: %q", got.err, got.notes)
+	}
+	got.summary(t)
 }
 
 func TestNotes(t *testing.T) {
