@@ -110,7 +110,10 @@ func Open(path string) (*File, error) {
 	if st.Size() > 1<<46 {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: ErrFormat}
 	}
-	mem, err := unix.Mmap(int(fd.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_PRIVATE)
+	// Shared, not private: into private mappings of a file the kernel puts the
+	// breakpoints of uprobes, of another ferrotrace perhaps (valid_vma in
+	// kernel/events/uprobes.c), and they would be read as the file's code.
+	mem, err := unix.Mmap(int(fd.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, &fs.PathError{Op: "mmap", Path: path, Err: err}
 	}

@@ -238,7 +238,11 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 			r.o.Warn("and %d more that can't be probed", len(r.b.refused)-i)
 			break
 		}
-		r.o.Warn("not probed: an %s of %s: the kernel allows no probe on that instruction", s.Kind, s.Function)
+		what := s.Kind.String() + " of " + s.Function
+		if s.Function == "" {
+			what = s.Kind.String() + " of panics"
+		}
+		r.o.Warn("not probed: %s: the kernel allows no probe on that instruction", what)
 	}
 	r.o.Doing(fmt.Sprintf("compiling for %d places", len(r.b.prog.Probes)))
 	rt, err := kernel.New(kernel.Options{})

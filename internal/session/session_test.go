@@ -235,6 +235,27 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// Probes that are in already, another tracer's, are not taken for the program's code.
+func TestTwoAtOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: needs root, for the kernel's uprobes")
+	}
+	file := fixture.Build(t, "flow", fixture.Release)
+	var second *told
+	first := flow(t, Trace, func(e event.Event) error {
+		if _, ok := e.(event.Attached); ok {
+			second = flow(t, Trace, nil, Options{Patterns: []string{"work"}}, "work", "3")
+		}
+		return nil
+	}, Options{Patterns: []string{"work"}, Binary: file, For: 500 * time.Millisecond})
+	if first.err != nil || second == nil || second.err != nil || len(second.warnings) > 0 {
+		t.Fatalf("first: %v, second: %+v", first.err, second)
+	}
+	if calls, ends := second.calls(); calls != 1 || ends != 1 {
+		t.Errorf("%d calls and %d ends, want one of each", calls, ends)
+	}
+}
+
 // A file that the process does not run is a library that it may load yet.
 func TestNotMapped(t *testing.T) {
 	if os.Geteuid() != 0 {
