@@ -48,7 +48,7 @@ func (t *Tracee) MemfdCreate(ctx context.Context, name string) (fd int, f *os.Fi
 	if err != nil {
 		return 0, nil, err
 	}
-	if f, err = os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", t.worker.tid, fd), os.O_RDWR, 0); err != nil {
+	if f, err = os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", t.pid, fd), os.O_RDWR, 0); err != nil {
 		_ = t.CloseFD(ctx, fd)
 		return 0, nil, err
 	}

@@ -132,15 +132,13 @@ func (t *Tracee) stale(b []byte, at uint64) bool {
 	return !r.has(t.worker.regs.Rip) && !t.stackHas(t.worker.regs.Rsp, []Range{r})
 }
 
-// closeCave puts back what was there, unless a thread is in the stub still, which must
-// go through it.
+// closeCave puts back what was there, unless a call went wrong: then a thread may be in
+// the stub still and must go through it.
 func (t *Tracee) closeCave() {
-	if t.cave.addr == 0 || !t.worker.stopped {
+	if t.cave.addr == 0 || t.err != nil {
 		return
 	}
-	if !(Range{t.cave.addr, t.cave.addr + caveSize}).has(t.worker.regs.Rip) {
-		_ = t.writeAt(t.cave.old, t.cave.addr)
-	}
+	_ = t.writeAt(t.cave.old, t.cave.addr)
 	t.cave = cave{}
 }
 
@@ -154,7 +152,7 @@ func (t *Tracee) readAt(b []byte, addr uint64) error {
 
 func (t *Tracee) writeAt(b []byte, addr uint64) error {
 	n, err := unix.Pwrite(int(t.mem.Fd()), b, int64(addr))
-	if err == unix.EIO && t.worker.stopped && len(b) <= 4096 {
+	if err == unix.EIO && t.worker != nil && t.worker.stopped && len(b) <= 4096 {
 		n, err = unix.PtracePokeData(t.worker.tid, uintptr(addr), b)
 	}
 	return t.transferred("writing", addr, n, len(b), err)

@@ -26,8 +26,9 @@ func inAny(rs []Range, addr uint64) bool {
 // Stopped is what StopAll did.
 type Stopped struct {
 	// LeftAlone are the threads that wait in the kernel and don't stop: a vfork parent,
-	// one that waits for a disk. They are nowhere in the ranges, and when their wait
-	// ends they stop before they execute anything, until Resume.
+	// one that waits for a disk. They are nowhere in the ranges. Before Resume they
+	// execute nothing: a vfork parent waits for its child, which is stopped, the others
+	// stop when their wait ends.
 	LeftAlone []int
 	// Took is from the first thread's interruption to the last one's stop.
 	Took time.Duration
@@ -70,24 +71,46 @@ func (t *Tracee) StopAll(ctx context.Context, ranges ...Range) (*Stopped, error)
 }
 
 func (t *Tracee) stopAll(ctx context.Context, deadline time.Time, ranges []Range, st *Stopped) error {
+	if err := t.again(); err != nil {
+		return err
+	}
 	if t.began.IsZero() {
 		t.began = time.Now()
 	}
-	interrupted := map[int]time.Time{}
+	// The leader is seized already: no time for it to be woken by what others get.
+	if w := t.worker; !w.stopped {
+		if err := ptrace(unix.PTRACE_INTERRUPT, w.tid, 0, 0); err != nil {
+			return t.ptraceError(w, "interrupt", err)
+		}
+		w.since = time.Now()
+	}
 	left := map[int]bool{}
 	var p patience
 	for {
-		fresh, err := t.seizeNew(t.pid)
+		tids, err := tasks(t.pid)
 		if err != nil {
 			return err
 		}
 		now, waiting := time.Now(), 0
+		tids = slices.DeleteFunc(tids, func(tid int) bool {
+			wait, done := t.vforkParent(tid, ranges)
+			if done {
+				left[tid] = true
+			}
+			if wait && !done {
+				waiting++
+			}
+			return wait
+		})
+		fresh, err := t.seizeNew(t.pid, tids)
+		if err != nil {
+			return err
+		}
 		for _, th := range t.all() {
 			if th.stopped || left[th.tid] {
 				continue
 			}
-			since, ok := interrupted[th.tid]
-			if !ok {
+			if th.since.IsZero() {
 				if err := ptrace(unix.PTRACE_INTERRUPT, th.tid, 0, 0); err != nil {
 					if err := t.excuse(t.ptraceError(th, "interrupt", err)); err != nil {
 						return err
@@ -95,8 +118,7 @@ func (t *Tracee) stopAll(ctx context.Context, deadline time.Time, ranges []Range
 					waiting++ // it ends: look at the list again
 					continue
 				}
-				interrupted[th.tid] = now
-				since = now
+				th.since = now
 			}
 			if err := t.excuse(t.progress(th)); err != nil {
 				return err
@@ -104,17 +126,13 @@ func (t *Tracee) stopAll(ctx context.Context, deadline time.Time, ranges []Range
 			if th.stopped || t.threads[th.tid] == nil {
 				continue
 			}
-			if now.Sub(since) > blockedWait && stateOf(th.tid) == 'D' {
+			if now.Sub(th.since) > blockedWait && stateOf(th.tid) == 'D' {
 				ok, err := t.elsewhere(th, ranges)
 				if err != nil {
 					return err
 				}
 				if ok {
 					left[th.tid] = true
-					if err := t.seizeSharers(th); err != nil {
-						return err
-					}
-					fresh = true
 					continue
 				}
 			}
@@ -134,20 +152,20 @@ func (t *Tracee) stopAll(ctx context.Context, deadline time.Time, ranges []Range
 		}
 	}
 	for tid := range left {
-		if th := t.threads[tid]; th != nil && !th.stopped {
+		if th := t.threads[tid]; th == nil || !th.stopped {
 			st.LeftAlone = append(st.LeftAlone, tid)
 		}
 	}
 	slices.Sort(st.LeftAlone)
 	st.Took = time.Since(t.began)
-	if !t.worker.stopped {
+	if t.worker == nil || !t.worker.stopped {
 		for _, th := range t.all() {
 			if th.stopped && th.pid == t.pid {
 				t.worker = th
 				break
 			}
 		}
-		if !t.worker.stopped {
+		if t.worker == nil || !t.worker.stopped {
 			return fmt.Errorf("process %d: %w: none of its threads stops", t.pid, ErrBusy)
 		}
 	}
@@ -198,26 +216,92 @@ func (t *Tracee) progress(th *thread) error {
 	}
 }
 
-// seizeNew seizes the threads of a process that are not yet, and reports whether there
-// were any.
-func (t *Tracee) seizeNew(pid int) (fresh bool, err error) {
+// tasks are the threads of a process.
+func tasks(pid int) (tids []int, err error) {
 	d, err := os.Open("/proc/" + strconv.Itoa(pid) + "/task")
 	if err != nil {
-		return false, fmt.Errorf("process %d: %w", pid, ErrGone)
+		return nil, fmt.Errorf("process %d: %w", pid, ErrGone)
 	}
 	defer d.Close()
 	names, err := d.Readdirnames(-1)
 	if err != nil && len(names) == 0 {
-		return false, fmt.Errorf("process %d: %w", pid, ErrGone)
+		return nil, fmt.Errorf("process %d: %w", pid, ErrGone)
 	}
 	for _, name := range names {
-		tid, err := strconv.Atoi(name)
-		if err != nil || t.threads[tid] != nil {
+		if tid, err := strconv.Atoi(name); err == nil {
+			tids = append(tids, tid)
+		}
+	}
+	return tids, nil
+}
+
+// vforkParent looks for a thread that waits for its vfork child, and stops that. The
+// parent is not seized, unless it is the leader and is already: it would not stop, and
+// while it is traced the child's SIGCHLD wakes others (see prone). wait says that it is such a thread; done, that its child is
+// stopped and it will not return into the ranges.
+func (t *Tracee) vforkParent(tid int, ranges []Range) (wait, done bool) {
+	if th := t.threads[tid]; th != nil && (th.stopped || th != t.worker) {
+		return false, false
+	}
+	waits := func() bool {
+		if stateOf(tid) != 'D' {
+			return false
+		}
+		switch syscallOf(tid) {
+		case unix.SYS_VFORK, unix.SYS_CLONE, unix.SYS_CLONE3:
+			return true
+		}
+		return false
+	}
+	if !waits() {
+		return false, false
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", t.pid, tid))
+	if err != nil {
+		return false, false
+	}
+	for _, name := range strings.Fields(string(b)) {
+		pid, err := strconv.Atoi(name)
+		if err != nil || !t.shares(pid) {
 			continue
 		}
+		ctids, err := tasks(pid)
+		if err != nil {
+			continue
+		}
+		if _, err := t.seizeNew(pid, ctids); err != nil {
+			return false, false // not to be traced, as a setuid program's
+		}
+		wait, done = true, true
+		for _, ctid := range ctids {
+			done = done && t.threads[ctid] != nil && t.threads[ctid].stopped
+		}
+	}
+	if done {
+		there, err := t.elsewhere(&thread{tid: tid, pid: t.pid}, ranges)
+		done = err == nil && there && waits()
+	}
+	return wait, done
+}
+
+// seizeNew seizes and interrupts those threads of a process that are not yet, and
+// reports whether there were any.
+func (t *Tracee) seizeNew(pid int, all []int) (fresh bool, err error) {
+	var tids, last []int
+	for _, tid := range all {
+		if t.threads[tid] != nil {
+			continue
+		}
+		if prone(syscallOf(tid)) {
+			tids = append(tids, tid)
+		} else {
+			last = append(last, tid)
+		}
+	}
+	for _, tid := range append(tids, last...) {
 		// Only now are its clones of interest: the leader may have to live on with its
 		// tracer attached.
-		err = t.seize(tid, options|unix.PTRACE_O_TRACECLONE)
+		err := t.seize(tid, options|unix.PTRACE_O_TRACECLONE)
 		switch err {
 		case nil:
 		case unix.ESRCH:
@@ -235,32 +319,31 @@ func (t *Tracee) seizeNew(pid int) (fresh bool, err error) {
 		}
 		t.threads[tid] = &thread{tid: tid, pid: pid}
 		fresh = true
+		if ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0) == nil {
+			t.threads[tid].since = time.Now()
+		}
 	}
 	return fresh, nil
+}
+
+// syscallOf is the system call that a thread waits in (proc_pid_syscall(5)).
+func syscallOf(tid int) uint64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(tid) + "/syscall")
+	if err != nil {
+		return noSyscall
+	}
+	nr, _, _ := strings.Cut(string(b), " ")
+	n, err := strconv.ParseUint(nr, 10, 64)
+	if err != nil {
+		return noSyscall
+	}
+	return n
 }
 
 // ours reports whether this tracer traces a thread.
 func (t *Tracee) ours(tid int) bool {
 	st, err := status(tid)
 	return err == nil && st["TracerPid"] == strconv.Itoa(t.tracer)
-}
-
-// seizeSharers seizes the children of a thread that have its memory.
-func (t *Tracee) seizeSharers(th *thread) error {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", th.pid, th.tid))
-	if err != nil {
-		return nil
-	}
-	for _, name := range strings.Fields(string(b)) {
-		pid, err := strconv.Atoi(name)
-		if err != nil || t.threads[pid] != nil || !t.shares(pid) {
-			continue
-		}
-		if _, err := t.seizeNew(pid); err != nil && !errors.Is(err, ErrGone) {
-			return err
-		}
-	}
-	return nil
 }
 
 // shares reports whether another process has the same memory: kcmp(2), KCMP_VM.

@@ -23,7 +23,8 @@ type thread struct {
 	tid     int
 	pid     int // its thread group; not the Tracee's for a vfork child
 	stopped bool
-	group   bool // the stop is, or is part of, a group stop: SIGSTOP and its like
+	group   bool      // the stop is, or is part of, a group stop: SIGSTOP and its like
+	since   time.Time // it was interrupted by StopAll, if it does not stand yet
 	regs    Regs
 }
 
@@ -157,10 +158,9 @@ func (t *Tracee) lost(th *thread, err error) error {
 		return err
 	}
 	if th == t.worker {
-		if living(t.pid) {
-			if exe := exeOf(t.pid); exe != t.exe {
-				err = ErrExec
-			}
+		t.worker = nil
+		if serr := t.same(); serr != nil {
+			err = serr
 		}
 		t.fail(err)
 	}
@@ -202,11 +202,6 @@ func stateOf(tid int) byte {
 	return 0
 }
 
-func exeOf(pid int) string {
-	s, _ := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
-	return s
-}
-
 // settle brings a thread that was interrupted to its stop. Whatever stops it before,
 // it is let go on from, with its signal, and interrupted again, for any stop takes the
 // interrupt that is under way (ptrace_stop in kernel/signal.c). So no signal is ever
@@ -228,7 +223,7 @@ func (t *Tracee) settle(ctx context.Context, th *thread, deadline time.Time) err
 // take deals with one stop of an interrupted thread. done says that it stands.
 func (t *Tracee) take(th *thread, s stop) (done bool, err error) {
 	if s.interrupted() {
-		th.stopped, th.group = true, s.sig != int(unix.SIGTRAP)
+		th.stopped, th.group, th.since = true, s.sig != int(unix.SIGTRAP), time.Time{}
 		return true, t.load(th)
 	}
 	if s.event == unix.PTRACE_EVENT_CLONE {
@@ -289,28 +284,32 @@ func (t *Tracee) store(th *thread, r *Regs) error {
 
 // What the kernel leaves in rax for itself (include/linux/errno.h).
 const (
-	eRestartSys      = 512
-	eRestartNoIntr   = 513
-	eRestartNoHand   = 514
-	eRestartRestart  = 516
-	sysRestart       = unix.SYS_RESTART_SYSCALL
-	noSyscall        = ^uint64(0)
-	carryInterrupted = uint64(unix.EINTR)
+	eRestartSys     = 512
+	eRestartNoIntr  = 513
+	eRestartNoHand  = 514
+	eRestartRestart = 516
+
+	noSyscall = ^uint64(0)
 )
 
 func errno(e uint64) uint64 { return -e }
 
 // restartable says whether a thread is at the end of a system call which failed with
-// EINTR because of the stop alone, and which may begin again. The kernel restarts most
-// calls itself; for these it returns EINTR after any stop (signal(7), "Interruption of
-// system calls and library functions by stop signals"), and a program that expects no
-// signals takes that for a failure. As ERESTARTNOHAND it is EINTR still if a handler is
-// run, else the call begins again, a timeout included.
+// EINTR because of the stop alone, and which may begin again. As ERESTARTNOHAND it is
+// EINTR still if a handler is run, else the call begins again, a timeout included.
 func restartable(r *Regs) bool {
-	if int64(r.Orig_rax) < 0 || r.Rax != errno(carryInterrupted) {
-		return false
-	}
-	switch r.Orig_rax {
+	return r.Rax == errno(uint64(unix.EINTR)) && prone(r.Orig_rax)
+}
+
+// prone are the system calls that return EINTR after any stop (signal(7), "Interruption
+// of system calls and library functions by stop signals"), where the kernel restarts
+// others. A program that expects no signals takes that for a failure.
+//
+// There is no way to hide it where the thread does not stop: while a thread is traced, a
+// signal that is ignored, such as SIGCHLD for its child, wakes any other. So these are
+// stopped first and let go last.
+func prone(nr uint64) bool {
+	switch nr {
 	case unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2,
 		unix.SYS_RT_SIGTIMEDWAIT, unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP,
 		unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS, unix.SYS_IO_URING_ENTER,
@@ -332,7 +331,7 @@ func restarted(r Regs) Regs {
 		r.Rax = r.Orig_rax
 		r.Rip -= 2
 	case eRestartRestart:
-		r.Rax = sysRestart
+		r.Rax = unix.SYS_RESTART_SYSCALL
 		r.Rip -= 2
 	}
 	r.Orig_rax = noSyscall
@@ -364,20 +363,6 @@ func (t *Tracee) interrupt(ctx context.Context, th *thread, deadline time.Time) 
 	return t.settle(ctx, th, deadline)
 }
 
-// release lets a stopped thread run on. One of a process that is stopped by a signal
-// stays as it is, until SIGCONT comes.
-func (t *Tracee) release(th *thread) error {
-	if !th.stopped {
-		return nil
-	}
-	th.stopped = false
-	how := unix.PTRACE_CONT
-	if th.group {
-		how = unix.PTRACE_LISTEN
-	}
-	return t.ptraceError(th, "cont", ptrace(how, th.tid, 0, 0))
-}
-
 // leave detaches from a stopped thread; the kernel brings it back into a group stop if
 // there is one (__ptrace_unlink in kernel/ptrace.c).
 func (t *Tracee) leave(th *thread) {
@@ -385,7 +370,8 @@ func (t *Tracee) leave(th *thread) {
 	delete(t.threads, th.tid)
 }
 
-// pump serves the threads that run: each stop is passed on from.
+// pump serves the threads that are seized and run: a leader that has not been stopped
+// yet, and what StopAll left alone and has now come out of the kernel.
 func (t *Tracee) pump() {
 	for _, th := range t.threads {
 		for !th.stopped {
@@ -397,36 +383,54 @@ func (t *Tracee) pump() {
 			if !ok {
 				break
 			}
-			switch {
-			case s.event == unix.PTRACE_EVENT_EXEC:
+			if s.event == unix.PTRACE_EVENT_EXEC {
 				_ = t.execed(th)
 				return
-			case s.interrupted():
-				// The end of a group stop is told by such a stop too, with SIGTRAP.
-				how := unix.PTRACE_CONT
-				if s.sig != int(unix.SIGTRAP) {
-					how = unix.PTRACE_LISTEN
-				} else if t.load(th) != nil { // repairs EINTR
-					break
-				}
-				_ = ptrace(how, th.tid, 0, 0)
-			case s.signal():
-				_ = t.load(th)
-				_ = ptrace(unix.PTRACE_CONT, th.tid, 0, uintptr(s.sig))
-			default:
-				if s.event == unix.PTRACE_EVENT_CLONE {
-					t.adopt(th)
-				}
-				_ = ptrace(unix.PTRACE_CONT, th.tid, 0, 0)
 			}
+			if s.event == unix.PTRACE_EVENT_CLONE {
+				t.adopt(th)
+			}
+			sig := 0
+			if s.signal() {
+				sig = s.sig
+			}
+			if s.interrupted() || sig != 0 {
+				_ = t.load(th)
+			}
+			if s.interrupted() && !t.began.IsZero() { // of the stop that is
+				th.stopped, th.group = true, s.sig != int(unix.SIGTRAP)
+				break
+			}
+			th.since = time.Time{}
+			if th != t.worker { // which may be needed at once
+				_ = ptrace(unix.PTRACE_DETACH, th.tid, 0, uintptr(sig))
+				delete(t.threads, th.tid)
+				break
+			}
+			how := unix.PTRACE_CONT
+			if s.interrupted() && s.sig != int(unix.SIGTRAP) {
+				how = unix.PTRACE_LISTEN // the group stop goes on
+			}
+			_ = ptrace(how, th.tid, 0, uintptr(sig))
 		}
 	}
 }
 
-// lockThread makes the calling goroutine own its thread for good: it ends with the
-// goroutine, and the kernel detaches what it still traces.
-func lockThread() int {
-	runtime.LockOSThread()
-	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	return unix.Gettid()
+// onThread runs f on a thread of its own, which ends with it, and so the kernel detaches
+// what that still traces. It must not be the process's first thread, for Go can't end
+// that.
+func onThread(f func(tid int)) {
+	go func() {
+		runtime.LockOSThread()
+		tid := unix.Gettid()
+		if tid == os.Getpid() {
+			placed := make(chan struct{})
+			onThread(func(tid int) { close(placed); f(tid) })
+			<-placed
+			runtime.UnlockOSThread()
+			return
+		}
+		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+		f(tid)
+	}()
 }

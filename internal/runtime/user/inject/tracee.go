@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ type Tracee struct {
 	pid     int
 	tracer  int // its thread id
 	child   bool
-	exe     string
+	entry   uint64
 	proc    *target.Process
 	mem     *os.File
 	seccomp bool
@@ -58,6 +59,10 @@ type request struct {
 // Attach begins to trace a running process, which must be a whole one and not a thread,
 // and does not stop it. The Tracee must be detached, whatever happens to the process.
 //
+// The process is the kernel's tracee from here to the first Resume, and from each stop to
+// its Resume, and no longer: a traced process is woken by signals that it ignores, and
+// its signals wait for the tracer.
+//
 // The error is a *PermissionError, a *TracedError, ErrGone, ErrNot64, ErrShadowStack,
 // ErrSeccomp, ErrBusy, or another.
 func Attach(ctx context.Context, pid int) (*Tracee, error) {
@@ -76,12 +81,15 @@ func attach(ctx context.Context, pid int, opts uintptr) (*Tracee, error) {
 		return nil, err
 	}
 	t := &Tracee{
-		PID: pid, pid: pid, proc: p, exe: exeOf(pid),
+		PID: pid, pid: pid, proc: p,
 		requests: make(chan request), done: make(chan struct{}),
 		threads: map[int]*thread{},
 	}
 	started := make(chan error)
-	go t.run(opts, started)
+	onThread(func(tid int) {
+		t.tracer = tid
+		t.run(opts, started)
+	})
 	if err := <-started; err != nil {
 		<-t.done
 		return nil, err
@@ -97,7 +105,6 @@ func attach(ctx context.Context, pid int, opts uintptr) (*Tracee, error) {
 func (t *Tracee) run(opts uintptr, started chan<- error) {
 	defer close(t.done)
 	defer t.proc.Close()
-	t.tracer = lockThread() // and never unlocked
 	if err := t.begin(opts); err != nil {
 		started <- err
 		return
@@ -130,13 +137,33 @@ func (t *Tracee) run(opts uintptr, started chan<- error) {
 }
 
 func (t *Tracee) begin(opts uintptr) error {
+	if err := t.seizeLeader(opts); err != nil {
+		return err
+	}
+	t.child = parentOf(t.pid) == os.Getpid()
+	entry, err := entryPoint(t.pid)
+	if err == nil {
+		t.mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", t.pid), os.O_RDWR, 0)
+	}
+	if err != nil {
+		if !living(t.pid) {
+			err = ErrGone
+		}
+		return fmt.Errorf("process %d: %w", t.pid, err)
+	}
+	t.entry = entry
+	return nil
+}
+
+// seizeLeader makes the process this tracer's.
+func (t *Tracee) seizeLeader(opts uintptr) error {
 	if err := t.seize(t.pid, opts); err != nil {
 		switch {
 		case err == unix.ESRCH:
 			return fmt.Errorf("process %d: %w", t.pid, ErrGone)
 		case err == unix.EPERM || err == unix.EACCES:
 			if e := refuse(t.pid); e != nil { // someone was faster
-				return e
+				return fmt.Errorf("process %d: %w", t.pid, e)
 			}
 			return permission(t.pid, err)
 		}
@@ -144,10 +171,42 @@ func (t *Tracee) begin(opts uintptr) error {
 	}
 	t.worker = &thread{tid: t.pid, pid: t.pid}
 	t.threads[t.pid] = t.worker
-	t.child = parentOf(t.pid) == os.Getpid()
+	return nil
+}
+
+// again makes a process this tracer's that was let go by Resume, if it is still the same
+// program: the descriptor of its memory goes on to mean the memory that it had then,
+// which an exec throws away.
+func (t *Tracee) again() error {
+	if t.worker != nil {
+		return nil
+	}
+	// A leader whose other thread executes a program is dead for a moment.
 	var err error
-	if t.mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", t.pid), os.O_RDWR, 0); err != nil {
-		return fmt.Errorf("process %d: %w", t.pid, err)
+	var p patience
+	for begin := time.Now(); time.Since(begin) < leaderWait; p.pause() {
+		err = t.seizeLeader(options)
+		if err == nil || errors.Is(err, ErrGone) || errors.Is(err, os.ErrPermission) {
+			if serr := t.same(); serr != nil {
+				t.fail(serr)
+				return t.err
+			}
+		}
+		if !errors.Is(err, ErrGone) && !errors.Is(err, os.ErrPermission) {
+			break
+		}
+	}
+	return err
+}
+
+// same returns ErrExec or ErrGone if the memory that was opened is no one's any more.
+func (t *Tracee) same() error {
+	var b [1]byte
+	if n, err := unix.Pread(int(t.mem.Fd()), b[:], int64(t.entry)); n == 0 && err == nil {
+		if living(t.pid) {
+			return ErrExec
+		}
+		return ErrGone
 	}
 	return nil
 }
@@ -240,7 +299,7 @@ const detachWait = 100 * time.Millisecond
 func (t *Tracee) detach() {
 	ctx, deadline := context.Background(), time.Now().Add(detachWait)
 	if t.err == nil {
-		if t.interrupt(ctx, t.worker, deadline) == nil {
+		if t.scratch != 0 && t.stopWorker(ctx, deadline) == nil {
 			t.cleanScratch(ctx, deadline)
 		}
 		t.closeCave()
@@ -268,6 +327,9 @@ func (t *Tracee) Stop(ctx context.Context) error {
 const leaderWait = 50 * time.Millisecond
 
 func (t *Tracee) stopWorker(ctx context.Context, deadline time.Time) error {
+	if err := t.again(); err != nil {
+		return err
+	}
 	if t.worker.stopped {
 		return nil
 	}
@@ -331,7 +393,7 @@ func (t *Tracee) checkRegs() error {
 // with runs do while the worker is stopped.
 func (t *Tracee) with(ctx context.Context, do func(context.Context, time.Time) error) error {
 	return t.call(ctx, func(ctx context.Context, deadline time.Time) error {
-		if t.worker.stopped {
+		if t.worker != nil && t.worker.stopped {
 			return do(ctx, deadline)
 		}
 		if err := t.stopWorker(ctx, deadline); err != nil {
@@ -355,27 +417,25 @@ func (t *Tracee) Resume() (stopped time.Duration, err error) {
 	return stopped, err
 }
 
-// resume detaches from all but the leader: a traced thread's signals and clones wait
-// for the tracer, and there is nothing to learn from them.
 func (t *Tracee) resume() (time.Duration, error) {
-	var errs []error
-	for _, th := range t.threads {
-		switch {
-		case th.tid == t.pid:
-			if err := t.release(th); err != nil {
-				errs = append(errs, err)
-			}
-			t.worker = th
-		case th.stopped:
+	t.closeCave()
+	ths := t.all()
+	// Those that could see an EINTR last: see prone.
+	slices.SortStableFunc(ths, func(a, b *thread) int { return btoi(prone(a.regs.Orig_rax)) - btoi(prone(b.regs.Orig_rax)) })
+	for _, th := range ths {
+		if th.stopped {
 			t.leave(th)
 		}
+	}
+	if t.worker != nil && t.worker.stopped {
+		t.worker = nil
 	}
 	d := time.Duration(0)
 	if !t.began.IsZero() {
 		d = time.Since(t.began)
 	}
 	t.began = time.Time{}
-	return d, errors.Join(errs...)
+	return d, t.err
 }
 
 // Seccomp reports whether the process runs under a seccomp filter: system calls that
