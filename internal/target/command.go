@@ -152,11 +152,32 @@ func (c *Command) hold(path string, argv []string, pid *int, started chan<- erro
 		// ESRCH: a SIGKILL came first.
 		c.err = fmt.Errorf("releasing the command: %w", err)
 	}
+	// Not by wait alone: that would take the stops of a command that this process
+	// traces meanwhile, whichever thread of it is the tracer (wait_consider_task in the
+	// kernel's kernel/exit.c).
+	if err := ended(p); err != nil {
+		c.err = errors.Join(c.err, err)
+	}
 	if status, err = wait(p, 0); err != nil {
 		c.err = errors.Join(c.err, err)
 		return
 	}
 	c.ended(status)
+}
+
+// ended waits until a child has ended, and leaves its status to be asked for.
+func ended(pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(fd)
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
+			return os.NewSyscallError("poll", err)
+		}
+	}
 }
 
 // startStopped returns a child that stands at the end of its execve, or its end if

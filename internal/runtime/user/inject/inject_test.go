@@ -382,7 +382,6 @@ func TestNotPermitted(t *testing.T) {
 }
 
 // The first instructions of victim, at their beginning and 5 bytes long at least.
-const patchLen = 5
 
 // A patch is made and taken back under running threads; it is a jump to what does the
 // same.

@@ -192,7 +192,7 @@ static void vforkslow(void) {
 	}
 }
 
-static void idle(void) { while (!over) { struct timespec t = {0, 10000000}; nanosleep(&t, 0); work++; } }
+static void idle(void) { do { struct timespec t = {0, 10000000}; work++; nanosleep(&t, 0); } while (!over); }
 
 static void strict(void) {
 	volatile char c;
