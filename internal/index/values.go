@@ -179,6 +179,9 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 		addr = fl.steps[k].Addr
 	}
 	place, same := ix.locate(p, low, addr)
+	if _, gone := place.Gone(); gone {
+		place, same = ix.statedLater(fl, p, low, k, place)
+	}
 	if _, gone := place.Gone(); !gone && p.unread {
 		return location.MissingPlace(int(p.Type.Size), unread), false
 	}
@@ -297,6 +300,27 @@ func markData(data []bool, t *types.Type, off int64, nesting int) {
 	default:
 		mark(off, t.Size)
 	}
+}
+
+// statedLater finds the place of a parameter that the debug info has only from a later
+// step on, in a register that holds there what it held at the entry: then it holds it
+// at step k too.
+func (ix *Index) statedLater(fl *flow, p *Param, low uint64, k int, none location.Place) (place location.Place, found bool) {
+	for j := k + 1; j < min(len(fl.path), maxSearch); j++ {
+		place, _ := ix.locate(p, low, fl.steps[j].Addr)
+		if _, gone := place.Gone(); !gone {
+			for _, r := range registers(place) {
+				if !argumentRegs.Has(hardware(r)) || fl.path[j].changed.Has(hardware(r)) {
+					return none, true // a copy, which is not there yet at k
+				}
+			}
+			if fl.passed(place, j) {
+				return place, true
+			}
+			break
+		}
+	}
+	return none, true
 }
 
 // passed says whether a place that the debug info states only from somewhere behind
