@@ -145,19 +145,25 @@ func arguments(p *index.Plan, s *index.Site) (args []event.Value, argOf []int) {
 		switch {
 		case !gone:
 			argOf = append(argOf, i)
-			args[i].Missing = "unsupported: its record was lost"
+			args[i].Missing = recordLost
+		case p.More != nil && inPlace(p.More, i):
+			args[i].Missing = recordLost
 		case why == index.Earlier:
-			args[i].Missing = "unsupported: its record was lost"
+			// In place somewhere on the way, but at neither site.
+			args[i].Missing = location.OptimizedOut
 		default:
 			args[i].Missing = why
 		}
-		if p.More != nil && s != p.More {
-			if _, gone := p.More.Places[i].Gone(); !gone {
-				args[i].Missing = "unsupported: its record was lost"
-			}
-		}
 	}
 	return args, argOf
+}
+
+// recordLost is what is known of an argument until its record comes.
+const recordLost = "unsupported: its record was lost"
+
+func inPlace(s *index.Site, param int) bool {
+	_, gone := s.Places[param].Gone()
+	return !gone
 }
 
 // marks adds the places at which panics begin and land.
