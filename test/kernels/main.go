@@ -214,12 +214,14 @@ func (img *image) initramfs(init string) ([]byte, error) {
 }
 
 // boot runs one machine. It is emulated: hardware virtualisation is not always to
-// be had inside of virtual machines.
+// be had inside of virtual machines. Its CPUs take turns in one thread: with a thread
+// each, QEMU lets one run into an int3 of the kernel's own patching (tracepoints are
+// switched by it) that another has removed already, and the kernel dies of it.
 func boot(ctx context.Context, vmlinuz, initramfs, params string) error {
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", fmt.Sprint(*cpus), "-m", "3072",
+		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", fmt.Sprint(*cpus), "-m", "3072",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-virtfs", "local,path=/,mount_tag="+job.Share+",security_model=none,readonly=on,multidevs=remap",
 		"-kernel", vmlinuz, "-initrd", initramfs,
@@ -252,15 +254,19 @@ var (
 	result  = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+)`)
 )
 
+// maxTail is how many lines are shown of what was said before a crash.
+const maxTail = 80
+
 // follow reads a machine's console and prints what matters: how each package's
-// tests ended, which were skipped and why, and all output of packages that failed.
-// With all, it prints every line as well.
+// tests ended, which were skipped and why, and what those that failed said. With all,
+// it prints every line as well.
 func follow(w io.Writer, console io.Reader, all bool) error {
 	var (
 		errs      []error
 		lines     []string // of the package
 		pkg, test string
-		last      = make(map[string]string) // what each test logged last
+		said      = make(map[string][]string) // lines of each test
+		last      = make(map[string]string)   // what each test logged last
 		count     = make(map[string]int)
 		done      bool
 	)
@@ -280,14 +286,16 @@ func follow(w io.Writer, console io.Reader, all bool) error {
 		done = done || line == job.Done
 		if name, ok := strings.CutPrefix(line, job.Begin); ok {
 			pkg, lines = name, nil
+			test = ""
 			clear(count)
 			clear(last)
+			clear(said)
 		} else if how, ok := strings.CutPrefix(line, job.End); ok {
 			fmt.Fprintf(w, "%-50s %s: %d passed, %d failed, %d skipped\n", pkg, how, count["PASS"], count["FAIL"], count["SKIP"])
 			if how != "ok" {
 				errs = append(errs, fmt.Errorf("%s: %s", pkg, how))
-				if !all {
-					fmt.Fprintln(w, strings.Join(lines, "\n"))
+				if !all && count["FAIL"] == 0 { // it crashed
+					fmt.Fprintln(w, strings.Join(lines[max(0, len(lines)-maxTail):], "\n"))
 				}
 			}
 		} else if m := working.FindStringSubmatch(line); m != nil {
@@ -296,14 +304,18 @@ func follow(w io.Writer, console io.Reader, all bool) error {
 			last[test] = m[1]
 		} else if m := result.FindStringSubmatch(line); m != nil {
 			count[m[1]]++
-			if m[1] == "SKIP" {
+			switch {
+			case m[1] == "SKIP":
 				fmt.Fprintf(w, "skipped %s: %s\n", m[2], last[m[2]])
+			case m[1] == "FAIL" && !all:
+				fmt.Fprintln(w, strings.Join(append(said[m[2]], line), "\n"))
 			}
 		}
 		lines = append(lines, line)
+		said[test] = append(said[test], line)
 	}
-	if !done && len(errs) == 0 {
-		tail := lines[max(0, len(lines)-40):]
+	if !done {
+		tail := lines[max(0, len(lines)-maxTail):]
 		errs = append(errs, fmt.Errorf("the machine stopped: %s", strings.Join(tail, "\n")))
 	}
 	return errors.Join(append(errs, s.Err())...)

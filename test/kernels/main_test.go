@@ -21,7 +21,8 @@ PASS
 		{good + "@@@ done\n", "skipped TestA/x: no such thing\na/b ok: 1 passed, 0 failed, 1 skipped", ""},
 		{good, "a/b ok", "the machine stopped"},
 		{"[ 1.0] x\n@@@ fatal no disk\n", "", "no disk"},
-		{"@@@ begin a\n--- FAIL: TestA (0.00s)\n@@@ end exit status 1\n@@@ done\n", "--- FAIL: TestA", "a: exit status 1"},
+		{"@@@ begin a\n=== RUN   TestA\n    a_test.go:1: why\n--- FAIL: TestA (0.00s)\n@@@ end exit status 1\n@@@ done\n", "why\n--- FAIL: TestA", "a: exit status 1"},
+		{"@@@ begin a\npanic: at the disco\n@@@ end exit status 2\n@@@ done\n", "panic: at", "a: exit status 2"},
 		{good + "[    2.5] BUG: unable to handle page fault\n@@@ done\n", "", "BUG: unable"},
 		{good + "[    2.5] WARNING: CPU: 1 PID: 5 at kernel/events/uprobes.c\n@@@ done\r\n", "", "uprobes.c"},
 	} {
