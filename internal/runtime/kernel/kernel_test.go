@@ -608,6 +608,35 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
+// With CAP_BPF and CAP_PERFMON alone probes are attached, or it is said what more
+// this kernel wants.
+func TestFewCapabilities(t *testing.T) {
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("dropping capabilities needs root and setpriv")
+	}
+	path := newTarget(t)
+	offset, _ := symbol(t, path, "work")
+	for _, single := range []bool{false, true} {
+		cmd := exec.Command(setpriv, "--inh-caps=-all", "--bounding-set=-all,+bpf,+perfmon", os.Args[0])
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d record %v", tracerEnv, path, offset, single))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || line != "attached <nil>\n" && !strings.Contains(line, "missing CAP_SYS_ADMIN") {
+			t.Errorf("single=%v: %q, %v", single, line, err)
+		}
+		t.Logf("single=%v: %s", single, line)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
 func TestIsUnprivileged(t *testing.T) {
 	if Permission() == nil {
 		t.Skip("this process has all capabilities")

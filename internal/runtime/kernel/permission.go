@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -64,14 +65,19 @@ func permission(err error) error {
 	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
 		return err
 	}
-	var p *PermissionError
+	var (
+		p       *PermissionError
+		refused *ebpf.VerifierError // of a program, not of the process
+	)
 	switch {
-	case errors.As(err, &p):
+	case errors.As(err, &p), errors.As(err, &refused):
 		return err
 	case errors.As(Permission(), &p):
 		return &PermissionError{Missing: p.Missing, Err: err}
-	case errors.Is(err, unix.EACCES):
-		return err // the verifier's refusal of a program is one too
+	case effective()&(1<<unix.CAP_SYS_ADMIN) == 0:
+		// Recent kernels want it for uprobes through perf events
+		// (perf_uprobe_event_init in kernel/events/core.c).
+		return &PermissionError{Missing: []string{"CAP_SYS_ADMIN"}, Err: err}
 	}
 	return &PermissionError{Missing: []string{"a system call that a seccomp filter or security module forbids"}, Err: err}
 }
