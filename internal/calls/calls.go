@@ -63,6 +63,11 @@ const assumedStack = 8 << 20
 
 // Joiner makes events of records that come in the order of time.
 type Joiner struct {
+	// Losses says whether exits may have been lost since a monotonic time: then
+	// nothing is said of how calls ended that began before and were not seen to. It
+	// may be nil.
+	Losses func(since uint64) bool
+
 	emit    func(event.Event)
 	stacks  Stacks
 	wall    func(monotonic uint64) time.Time
@@ -240,6 +245,9 @@ func (j *Joiner) over(t *thread, r Record, inFrame, unwound bool) *stack {
 }
 
 func (j *Joiner) end(o *open, r Record, unwound bool) {
+	if j.Losses != nil && j.Losses(o.start) {
+		return
+	}
 	d := time.Duration(r.Time - o.start)
 	if unwound {
 		j.emit(event.Unwind{ID: o.id, Thread: o.call.Thread, Function: o.site.Function, Duration: d})

@@ -170,3 +170,21 @@ func TestExited(t *testing.T) {
 		t.Errorf("%d calls open, want 100; %d threads known, want 0", open, len(j.threads))
 	}
 }
+
+// Where an exit may have been lost, nothing is said of how a call ended.
+func TestLosses(t *testing.T) {
+	var got []string
+	j := New(stacksAt{{0x1000, 0x9000}}, func(uint64) time.Time { return time.Time{} },
+		func(e event.Event) { got = append(got, show(e)) })
+	j.Losses = func(since uint64) bool { return since < 15 }
+	for i, s := range []*Site{outer, inner, leaf, exit(outer)} {
+		j.Add(Record{Site: s, CFA: 0x8000 - uint64(i%3)<<12, Time: uint64(10 * i), Thread: event.Thread{PID: 1, TID: 1}})
+	}
+	want := "> 1 outer\n> 2 inner\n> 3 leaf\nended 3 leaf 10\n< 1 outer 30"
+	if g := strings.Join(got, "\n"); g != want {
+		t.Errorf("got\n%s\nwant\n%s", g, want)
+	}
+	if open, _ := j.Close(); open != 0 {
+		t.Errorf("%d calls open, want 0", open)
+	}
+}

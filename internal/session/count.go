@@ -96,7 +96,7 @@ func Count(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	lost, _ := r.lost(stats)
+	lost, _, _ := r.lost(stats)
 	r.emit(event.Lost{Events: lost})
 	r.emit(event.Summary{
 		Calls: calls + lost, Shown: calls, Lost: lost, Runtime: r.rt.Name(),

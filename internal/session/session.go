@@ -406,22 +406,30 @@ func (r *run) close() error {
 	return errors.Join(errs...)
 }
 
-// lost sums the hits of entries and exits that left no trace.
-func (r *run) lost(stats runtime.Stats) (entries, exits uint64) {
+// lost sums the hits that left no trace: of entries, of exits, and others, which are
+// second sites of entries and places where panics begin and land.
+func (r *run) lost(stats runtime.Stats) (entries, exits, others uint64) {
 	c := &stats.Counters
 	entries = c[runtime.EntryNoRoom] + c[runtime.EntryNoSlot]
 	exits = c[runtime.ExitNoRoom] + c[runtime.ExitNoSlot]
+	others = c[runtime.MoreNoRoom] + c[runtime.MoreNoSlot] + c[runtime.MarkNoRoom] + c[runtime.MarkNoSlot]
 	for name, n := range stats.Missed {
-		if strings.HasPrefix(name, program.Exit.String()) {
-			exits += n
-		} else {
+		switch kind, _, _ := strings.Cut(name, "_"); kind {
+		case program.Entry.String(), "count":
 			entries += n
+		case program.Exit.String():
+			exits += n
+		default:
+			others += n
 		}
+	}
+	if others > 0 {
+		r.o.Warn("%d records of second sites and panics were lost: some arguments are missing, and how some calls ended", others)
 	}
 	if stats.Unfollowed > 0 {
 		r.o.Warn("%d child processes were not traced", stats.Unfollowed)
 	}
-	return entries, exits
+	return entries, exits, others
 }
 
 // until is ctx, ended when the time is up too.

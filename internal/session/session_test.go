@@ -119,6 +119,12 @@ func TestLossesAreExact(t *testing.T) {
 	if s.Lost == 0 {
 		t.Log("nothing was lost: the machine is too slow to fill the ring")
 	}
+	for _, e := range got.events {
+		// It returned, and its exit was lost.
+		if e, ok := e.(event.Ended); ok {
+			t.Errorf("said to have ended without a return: %+v", e)
+		}
+	}
 	if missing := uint64(calls - ends); missing > s.LostExits+s.Open {
 		t.Errorf("%d calls have no end, but %d exits were lost and %d are open", missing, s.LostExits, s.Open)
 	}

@@ -17,6 +17,7 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/record"
+	"ferrotrace/internal/runtime"
 )
 
 // Trace shows each call of the functions that match, until what is traced ends, a
@@ -57,12 +58,14 @@ type tracer struct {
 	schema  *record.Schema
 	joiner  *calls.Joiner
 	stacks  *stacks
+	losses  losses
 	pending []calls.Record
 	enough  int // records that are flushed though the ring is not empty
 
 	shown, hidden uint64
 	last          uint64            // id of the last call that is shown under a limit
 	filled        uint64            // when the limit was reached, monotonic
+	lookAt        uint64            // when losses are looked for next
 	reapAt        uint64            // when threads are looked for next
 	missed        map[uint32]uint64 // when threads were found to be no more, by tid
 	full          chan struct{}
@@ -83,6 +86,11 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	t.stacks = newStacks()
 	t.schema.Func = newNames(t.stacks, r.files).at
 	t.joiner = calls.New(t.stacks, wallClock(), t.emit)
+	t.losses.clock = monotonic
+	if m, ok := r.sess.Map(runtime.MapCounters); ok {
+		t.losses.counters = m
+	}
+	t.joiner.Losses = t.losses.since
 	if err := r.o.Idle(); err != nil {
 		return err
 	}
@@ -127,11 +135,11 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	if e != nil {
 		return cmp.Or(err, e)
 	}
-	lost, lostExits := r.lost(stats)
+	lost, lostExits, lostOthers := r.lost(stats)
 	if evicted > 0 {
 		r.o.Warn("%d calls were open at once for too long: their ends are not shown", evicted)
 	}
-	r.emit(event.Lost{Events: lost + lostExits})
+	r.emit(event.Lost{Events: lost + lostExits + lostOthers})
 	var cost time.Duration
 	for i, n := range t.hits {
 		cost += time.Duration(n) * Cost(r.b.insts[i])
@@ -161,6 +169,7 @@ func (t *tracer) add(raw []byte) error {
 		// The ring is never empty: what is old enough is in order nevertheless.
 		err := t.flush(rec.Time - min(rec.Time, uint64(10*slack)))
 		t.enough = max(maxPending, 2*len(t.pending))
+		t.losses.look()
 		return err
 	}
 	return t.r.failed
@@ -180,15 +189,19 @@ func comm(b *[16]byte) string {
 const slack = 5 * time.Millisecond
 
 // idle is called when the ring is empty, with a time before that.
-func (t *tracer) idle(monotonic uint64) error {
-	if err := t.flush(monotonic - min(monotonic, uint64(slack))); err != nil {
+func (t *tracer) idle(now uint64) error {
+	if err := t.flush(now - min(now, uint64(slack))); err != nil {
 		return err
 	}
-	t.limited(monotonic)
-	if monotonic > t.reapAt {
+	t.limited(now)
+	if now > t.lookAt {
+		t.lookAt = now + uint64(lookEvery)
+		t.losses.look()
+	}
+	if now > t.reapAt {
 		start := time.Now()
-		t.reap(monotonic)
-		t.reapAt = monotonic + uint64(max(reapEvery, 20*time.Since(start)))
+		t.reap(now)
+		t.reapAt = now + uint64(max(reapEvery, 20*time.Since(start)))
 	}
 	if t.r.failed != nil {
 		return t.r.failed
@@ -210,6 +223,9 @@ func (t *tracer) flush(before uint64) error {
 	t.pending = slices.Delete(t.pending, 0, n)
 	return t.r.failed
 }
+
+// lookEvery is how often losses are looked for.
+const lookEvery = 10 * time.Millisecond
 
 // reapEvery is how often threads that are no more are looked for, unless that takes
 // too long.
@@ -303,13 +319,17 @@ func (t *tracer) finish() {
 	}
 }
 
+// monotonic is CLOCK_MONOTONIC in ns.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return 0
+	}
+	return uint64(ts.Nano())
+}
+
 // wallClock turns CLOCK_MONOTONIC into the time of day.
 func wallClock() func(uint64) time.Time {
-	var ts unix.Timespec
-	now := time.Now()
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
-		return func(uint64) time.Time { return now }
-	}
-	base := ts.Nano()
-	return func(m uint64) time.Time { return now.Add(time.Duration(int64(m) - base)) }
+	now, base := time.Now(), monotonic()
+	return func(m uint64) time.Time { return now.Add(time.Duration(m - base)) }
 }
