@@ -150,7 +150,7 @@ func readTree(t *testing.T) []file {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if p != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "target" || name == "bin") {
+			if p != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" || p == filepath.Join(root, "examples")) {
 				return fs.SkipDir
 			}
 			return nil
