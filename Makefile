@@ -8,7 +8,7 @@ FUZZTIME    ?= 20s
 export PATH := $(CURDIR)/.tools/go/bin:$(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin
 export CGO_ENABLED := 0
 
-.PHONY: build setup test demo fuzz bench fixtures test-kernels clean
+.PHONY: build setup test demo fuzz bench soak fixtures test-kernels clean
 
 build:
 	go build -trimpath -ldflags '-s -w -X ferrotrace/internal/cli.version=$(VERSION)' -o bin/ferrotrace ./cmd/ferrotrace
@@ -44,3 +44,9 @@ clean:
 # Side-by-side measurements; FERROTRACE_BENCH_FILE names another program to index.
 bench: setup
 	go test -run '^$$' -bench . -benchtime 3x ./bench
+
+# What takes long: a process stopped, changed and let go again and again, and its tracer
+# killed; hundreds of random programs held against what they print.
+soak: setup
+	FERROTRACE_SOAK=1 go test -count=1 -timeout 60m ./internal/runtime/user/inject
+	FERROTRACE_RANDOM=100 go test -count=1 -timeout 120m -run TestRandom ./internal/oracle

@@ -198,3 +198,12 @@ func tracerMain(what string) {
 		}
 	}
 }
+
+// soak skips what is long, and what a loaded machine can still make fail: a stop that
+// meets a signal which the target ignores ends another thread's epoll_wait with EINTR.
+func soak(t *testing.T) {
+	t.Helper()
+	if os.Getenv("FERROTRACE_SOAK") == "" {
+		t.Skip("skipped: long; make soak runs it")
+	}
+}

@@ -116,6 +116,7 @@ func sendSignals(pid int, every time.Duration, done <-chan struct{}) (sent <-cha
 
 // Attach, stop, call, resume, detach, while the target does all that could suffer.
 func TestCycles(t *testing.T) {
+	soak(t)
 	long := 3 * time.Second
 	if testing.Short() {
 		long = time.Second
@@ -446,6 +447,7 @@ func tracerRound(ctx context.Context, pid int, victim uint64) error {
 // The tracer is killed at any point of its work; the target goes on, and the next tracer
 // cleans up.
 func TestKilled(t *testing.T) {
+	soak(t)
 	long := 20 * time.Second
 	if testing.Short() {
 		long = 3 * time.Second
