@@ -159,13 +159,22 @@ func (t *Tracee) lost(th *thread, err error) error {
 	}
 	if th == t.worker {
 		t.worker = nil
-		if serr := t.same(); serr != nil {
-			err = serr
+		// The leader ends before the other thread's new memory is there (begin_new_exec in
+		// the kernel's fs/exec.c: de_thread, then exec_mmap).
+		for range execPatience {
+			if serr := t.same(); serr != nil {
+				err = serr
+				break
+			}
+			time.Sleep(time.Millisecond)
 		}
 		t.fail(err)
 	}
 	return fmt.Errorf("thread %d: %w", th.tid, err)
 }
+
+// execPatience is how long, in milliseconds, an execve by another thread is given.
+const execPatience = 100
 
 // execed lets a process go that stands at the end of its execve.
 func (t *Tracee) execed(th *thread) error {
@@ -342,11 +351,13 @@ func (t *Tracee) ptraceError(th *thread, what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if err == unix.ESRCH { // it was killed
-		if !living(th.tid) {
-			return t.lost(th, ErrGone)
+	if err == unix.ESRCH { // it was killed, or is about to be
+		for range execPatience {
+			if !living(th.tid) {
+				return t.lost(th, ErrGone)
+			}
+			time.Sleep(time.Millisecond)
 		}
-		// SIGKILL is on its way.
 		return fmt.Errorf("thread %d: %w", th.tid, ErrGone)
 	}
 	return fmt.Errorf("thread %d: ptrace %s: %w", th.tid, what, err)
