@@ -38,9 +38,6 @@ not there: why, and what to do about it.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, ix.Close()) }()
-			if ix.Problem != nil {
-				f.warn(cmd, "%v", ix.Problem)
-			}
 			functions, err := f.select_(cmd, ix, patterns)
 			if err != nil {
 				return err

@@ -8,7 +8,6 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/explain"
 	"ferrotrace/internal/index"
-	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/target"
 )
 
@@ -33,9 +32,6 @@ without types means all of them. Without a PATTERN, all Rust functions are liste
 				return err
 			}
 			defer func() { err = errors.Join(err, ix.Close()) }()
-			if ix.Problem != nil {
-				f.warn(cmd, "%v", ix.Problem)
-			}
 			functions, err := f.select_(cmd, ix, patterns)
 			if err != nil {
 				return err
@@ -89,7 +85,12 @@ func (f *flags) index(cmd *cobra.Command, file string) (*index.Index, error) {
 	p := newProgress(cmd.ErrOrStderr(), f.quiet)
 	p.doing("reading " + file)
 	defer p.doing("")
-	return index.Open(file, f.debugFile)
+	ix, err := index.Open(file, f.debugFile)
+	if err == nil && ix.Problem != nil {
+		p.doing("")
+		f.warn(cmd, "%v", ix.Problem)
+	}
+	return ix, err
 }
 
 // select_ returns the functions that patterns name, all Rust functions without one.
@@ -109,11 +110,8 @@ func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) 
 	var all []*index.Function
 	var missed error
 	for _, text := range patterns {
-		p, err := path.ParsePattern(text)
+		p, err := index.ParsePattern(text)
 		if err != nil {
-			return nil, usageError("ferrotrace help "+cmd.Name()+" shows examples", "%v", err)
-		}
-		if err := index.Supported(p); err != nil {
 			return nil, err
 		}
 		found := ix.Find(p)

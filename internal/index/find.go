@@ -150,23 +150,28 @@ func (ix *Index) PanicSites() (begin, land []uint64) {
 	return begin, land
 }
 
-// UnsupportedError says that a pattern is of a kind that nothing can be found by.
-type UnsupportedError struct{ message, advice string }
+// PatternError says that a pattern can't be read, or is of a kind that nothing can be
+// found by.
+type PatternError struct{ message, advice string }
 
-func (e *UnsupportedError) Error() string { return e.message }
-func (e *UnsupportedError) Hint() string  { return e.advice }
-func (e *UnsupportedError) ExitCode() int { return 2 }
+func (e *PatternError) Error() string { return e.message }
+func (e *PatternError) Hint() string  { return e.advice }
+func (e *PatternError) ExitCode() int { return 2 }
 
-// Supported refuses the patterns that are not paths.
-func Supported(p path.Pattern) error {
+// ParsePattern reads a pattern to find functions by. The error is a *PatternError.
+func ParsePattern(text string) (path.Pattern, error) {
+	p, err := path.ParsePattern(text)
+	if err != nil {
+		return p, &PatternError{err.Error(), "ferrotrace help trace shows what a pattern can be"}
+	}
 	switch p.Kind {
 	case path.KindLine:
-		return &UnsupportedError{"probes on lines are not in this version: " + p.Text, "name the function that the line is in"}
+		return p, &PatternError{"probes on lines are not in this version: " + p.Text, "name the function that the line is in"}
 	case path.KindSignature:
-		return &UnsupportedError{"patterns with a signature are not in this version: " + p.Text,
+		return p, &PatternError{"patterns with a signature are not in this version: " + p.Text,
 			"write the path alone: calls are shown, without arguments where there is no debug info"}
 	}
-	return nil
+	return p, nil
 }
 
 // Lack says what the file does not tell and how to change that, "" if it tells all.

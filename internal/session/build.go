@@ -168,8 +168,7 @@ func inPlace(s *index.Site, param int) bool {
 
 // marks adds the places at which panics begin and land.
 func (b *builder) marks(f *file) {
-	begin, land := f.ix.PanicSites()
-	for kind, addrs := range map[program.ItemKind][]uint64{program.Panic: begin, program.Landing: land} {
+	mark := func(kind program.ItemKind, addrs []uint64) {
 		for _, addr := range addrs {
 			inst, err := x86.Decode(f.ix.File.Bytes(addr), addr)
 			if err != nil {
@@ -178,4 +177,7 @@ func (b *builder) marks(f *file) {
 			b.add(f, addr, inst, program.Item{Kind: kind, CFA: afterFrame, Cond: -1, Count: -1}, &calls.Site{Kind: kind})
 		}
 	}
+	begin, land := f.ix.PanicSites()
+	mark(program.Panic, begin)
+	mark(program.Landing, land)
 }

@@ -85,11 +85,8 @@ func open(ctx context.Context, o Options) (*run, error) {
 	}
 	// What can be refused at once is, before files are read that may be large.
 	for _, text := range o.Patterns {
-		p, err := path.ParsePattern(text)
+		p, err := index.ParsePattern(text)
 		if err != nil {
-			return nil, refuse(usage, err, "ferrotrace help trace shows what a pattern can be")
-		}
-		if err := index.Supported(p); err != nil {
 			return nil, err
 		}
 		r.patterns = append(r.patterns, p)
