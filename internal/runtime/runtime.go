@@ -6,6 +6,8 @@ package runtime
 import (
 	"context"
 
+	"ferrotrace/internal/target"
+
 	"github.com/cilium/ebpf"
 )
 
@@ -62,6 +64,9 @@ type Who struct {
 	PIDs []int
 	// Forks says that children that PIDs start from now on are traced too.
 	Forks bool
+	// Command, if not nil, is one of PIDs that is held before its first instruction:
+	// Release lets it run.
+	Command *target.Command
 }
 
 // ProbeError is the trouble of one probe; the others are attached.
@@ -87,6 +92,8 @@ type Session interface {
 	// Attach plants the probes. Those that cannot be planted are returned, each
 	// with its reason; err is for what concerns them all, and then none is left.
 	Attach(ctx context.Context, probes []Probe, who Who) ([]*ProbeError, error)
+	// Release lets the command run that was attached to.
+	Release() error
 	// Detach takes all probes out. Records that are in the ring stay readable.
 	Detach() error
 	// Read passes each record to f until ctx is done, then what is left in the

@@ -50,6 +50,9 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 	if s.closed {
 		return nil, errClosed
 	}
+	if who.Command != nil {
+		s.held = who.Command
+	}
 	before, followed := len(s.links), s.forks != nil && s.forks.links != nil
 	added, err := s.aim(who)
 	defer func() {

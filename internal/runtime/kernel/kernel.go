@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/target"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -132,9 +133,20 @@ type session struct {
 	closed bool
 	links  []link.Link
 	forks  *forks // nil unless children are followed
+	held   *target.Command
 }
 
 var errClosed = errors.New("kernel runtime: the session is closed")
+
+// Release implements runtime.Session.
+func (s *session) Release() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil {
+		s.held.Release()
+	}
+	return nil
+}
 
 // Detach implements runtime.Session.
 //

@@ -1,0 +1,88 @@
+// Package user is the runtime in which the traced process itself runs the programs:
+// compiled to machine code, put into it by ptrace, reached by jumps that take the
+// place of instructions. No agent, no preload, no root: the right to ptrace is enough.
+//
+// What the process gets is described in docs/user-runtime.md. Each process that is
+// traced has maps and rings of its own, in memory that it shares with the tracer;
+// the session adds them up.
+package user
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/x86"
+
+	"github.com/cilium/ebpf"
+)
+
+// XMM is where programs find xmm0 … xmm15 in their context, 16 bytes each.
+const XMM = patch.VectorsOffset
+
+// Text is what this runtime has to know of a file's code. Addresses are as linked.
+type Text interface {
+	// Bytes are the code from addr on, to the end of what is mapped there; nil if
+	// nothing is.
+	Bytes(addr uint64) []byte
+	// Addr is where an offset of the file is mapped.
+	Addr(offset uint64) (addr uint64, ok bool)
+	// FunctionRanges are those of all functions, in order of Low. What lies between
+	// two of them may be overwritten if it is nothing but padding.
+	FunctionRanges() []x86.Range
+	// FunctionAt returns all parts of the function around addr, the addresses to which
+	// control comes though no jump of its shows it (landing pads, inner symbols), and
+	// whether it keeps to Rust's calling convention.
+	FunctionAt(addr uint64) (parts []x86.Range, targets []uint64, rust, ok bool)
+	// NoReturn says whether a call of addr never comes back.
+	NoReturn(addr uint64) bool
+}
+
+// Options of the runtime.
+type Options struct {
+	// Text finds what is known of the code of a file, by the path of its probes.
+	Text func(path string) (Text, error)
+}
+
+// Runtime is the traced process as a runtime.
+type Runtime struct {
+	options Options
+}
+
+// New returns the runtime.
+func New(o Options) (*Runtime, error) {
+	return &Runtime{options: o}, nil
+}
+
+// Name is "user".
+func (r *Runtime) Name() string { return "user" }
+
+var errNone = errors.New("this version has no user runtime")
+
+// Load implements runtime.Runtime.
+func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.Session, error) {
+	return nil, errNone
+}
+
+// Check says why a process may not be traced by this runtime, nil if it may. It does
+// not stop it.
+func Check(pid int) error { return errNone }
+
+// Planned is how a site would be planted, or why it can't be.
+type Planned struct {
+	How string
+	Err error
+}
+
+// Explain works out, without a process, how sites would be planted all at once.
+func Explain(t Text, addrs []uint64) []Planned { return make([]Planned, len(addrs)) }
+
+// Cost is about what a hit costs the target.
+func Cost(records bool) time.Duration {
+	if records {
+		return 25 * time.Nanosecond
+	}
+	return 5 * time.Nanosecond
+}
