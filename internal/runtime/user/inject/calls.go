@@ -37,7 +37,7 @@ func (t *Tracee) Mprotect(ctx context.Context, addr, size uint64, prot int) erro
 	return named("mprotect", err)
 }
 
-// MemfdCreate makes a file in memory, which belongs to the process, and opens it from
+// MemfdCreate makes a file in memory that can be sealed, which belongs to the process, and opens it from
 // here too. The file must be closed, and fd, the process's descriptor (which programs
 // that it executes don't inherit), as soon as it is mapped there, by CloseFD.
 func (t *Tracee) MemfdCreate(ctx context.Context, name string) (fd int, f *os.File, err error) {
@@ -60,7 +60,7 @@ func (t *Tracee) memfd(ctx context.Context, deadline time.Time, name string) (in
 	if err != nil {
 		return 0, err
 	}
-	fd, err := t.remote(ctx, deadline, unix.SYS_MEMFD_CREATE, at, unix.MFD_CLOEXEC)
+	fd, err := t.remote(ctx, deadline, unix.SYS_MEMFD_CREATE, at, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	return int(fd), named("memfd_create", err)
 }
 

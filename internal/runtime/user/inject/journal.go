@@ -366,7 +366,7 @@ func (j *Journal) Restore(ctx context.Context) (restored int, conflicts []*Confl
 	for _, p := range j.Patches() {
 		ranges = append(ranges, Range{p.Addr + 1, p.Addr + uint64(len(p.Old))})
 	}
-	slices.SortFunc(ranges, func(a, b Range) int { return int(int64(a.Start - b.Start)) })
+	ranges = sorted(ranges)
 	err = j.t.call(ctx, func(ctx context.Context, deadline time.Time) error {
 		ours := j.t.began.IsZero()
 		if err := j.t.stopAll(ctx, deadline, nil, &Stopped{}); err != nil {
@@ -374,7 +374,7 @@ func (j *Journal) Restore(ctx context.Context) (restored int, conflicts []*Confl
 			return err
 		}
 		for _, th := range j.t.threads {
-			if th.stopped && inSorted(ranges, th.regs.Rip) {
+			if th.stopped && inAny(ranges, th.regs.Rip) {
 				err = fmt.Errorf("%w: thread %d is inside a patch, at %#x", ErrBusy, th.tid, th.regs.Rip)
 			}
 		}
@@ -389,20 +389,6 @@ func (j *Journal) Restore(ctx context.Context) (restored int, conflicts []*Confl
 		return err
 	})
 	return restored, conflicts, err
-}
-
-// inSorted looks an address up in ranges in order of address, which may touch.
-func inSorted(rs []Range, addr uint64) bool {
-	i, found := slices.BinarySearchFunc(rs, addr, func(r Range, a uint64) int {
-		switch {
-		case r.has(a):
-			return 0
-		case r.Start > a:
-			return 1
-		}
-		return -1
-	})
-	return found && rs[i].has(addr)
 }
 
 func (j *Journal) restore() (restored int, conflicts []*ConflictError, err error) {

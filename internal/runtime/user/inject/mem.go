@@ -159,39 +159,56 @@ func freeRange(ms []target.Mapping, near, size, lowest uint64) (best uint64, ok 
 	high = min(high, near+reach)
 	low, high = (low+page-1)&^(page-1), high&^(page-1)
 	dist := uint64(math.MaxUint64)
-	try := func(from, to uint64) {
-		from, to = max(from, low), min(to, high)
+	for _, gap := range gaps(ms, lowest) {
+		from, to := max(gap.Start, low), min(gap.End, high)
 		if from >= to || to-from < size {
-			return
+			continue
 		}
 		a := from
 		if near >= to {
 			a = to - size
 		}
-		d := max(a, near) - min(a, near)
-		if d < dist {
+		if d := max(a, near) - min(a, near); d < dist {
 			best, dist, ok = a, d, true
 		}
 	}
-	prev := lowest
+	return best, ok
+}
+
+// gaps are the addresses between mappings, in order, but for those that a stack or the
+// heap may grow into.
+func gaps(ms []target.Mapping, lowest uint64) (free []Range) {
+	prev := (lowest + 4095) &^ 4095
 	for _, m := range ms {
 		end := m.Start
 		if strings.HasPrefix(m.Path, "[stack") {
 			end -= min(end, stackGap)
 		}
-		// The heap grows upwards.
-		if end > prev {
-			try(prev, end)
+		if end = min(end, topAddr); end > prev {
+			free = append(free, Range{prev, end})
 		}
 		prev = max(prev, m.End)
-		if m.Path == "[heap]" {
+		if m.Path == "[heap]" { // it grows upwards
 			prev += 64 << 20
 		}
 	}
 	if prev < topAddr {
-		try(prev, topAddr)
+		free = append(free, Range{prev, topAddr})
 	}
-	return best, ok
+	return free
+}
+
+// FreeRanges are all addresses that nothing is mapped at, in order, in whole pages. What
+// FreeRange says of mapping there holds here too.
+func (t *Tracee) FreeRanges(ctx context.Context) (free []Range, err error) {
+	err = t.call(ctx, func(context.Context, time.Time) error {
+		ms, err := t.proc.Maps()
+		if err == nil {
+			free = gaps(ms, minAddr())
+		}
+		return err
+	})
+	return free, err
 }
 
 // sigcode is the si_code of the signal that a thread has stopped for.

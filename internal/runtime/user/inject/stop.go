@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -19,8 +20,24 @@ type Range struct{ Start, End uint64 }
 
 func (r Range) has(addr uint64) bool { return r.Start <= addr && addr < r.End }
 
+// sorted is ranges in order of address, as inAny wants them. They may not overlap.
+func sorted(rs []Range) []Range {
+	rs = slices.Clone(rs)
+	slices.SortFunc(rs, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
+	return rs
+}
+
 func inAny(rs []Range, addr uint64) bool {
-	return slices.ContainsFunc(rs, func(r Range) bool { return r.has(addr) })
+	_, found := slices.BinarySearchFunc(rs, addr, func(r Range, a uint64) int {
+		switch {
+		case r.has(a):
+			return 0
+		case r.Start > a:
+			return 1
+		}
+		return -1
+	})
+	return found
 }
 
 // Stopped is what StopAll did.
@@ -58,7 +75,7 @@ const blockedWait = 2 * time.Millisecond
 func (t *Tracee) StopAll(ctx context.Context, ranges ...Range) (*Stopped, error) {
 	st := &Stopped{}
 	err := t.call(ctx, func(ctx context.Context, deadline time.Time) error {
-		err := t.stopAll(ctx, deadline, ranges, st)
+		err := t.stopAll(ctx, deadline, sorted(ranges), st)
 		if err != nil {
 			_, _ = t.resume()
 		}
@@ -456,7 +473,7 @@ func (t *Tracee) StackHas(ctx context.Context, tid int, ranges ...Range) (has bo
 	err = t.call(ctx, func(context.Context, time.Time) error {
 		th, err := t.stoppedThread(tid)
 		if err == nil {
-			has = t.stackHas(th.regs.Rsp, ranges)
+			has = t.stackHas(th.regs.Rsp, sorted(ranges))
 		}
 		return err
 	})
