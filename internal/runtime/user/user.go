@@ -70,15 +70,6 @@ func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.
 // not stop it.
 func Check(pid int) error { return errNone }
 
-// Planned is how a site would be planted, or why it can't be.
-type Planned struct {
-	How string
-	Err error
-}
-
-// Explain works out, without a process, how sites would be planted all at once.
-func Explain(t Text, addrs []uint64) []Planned { return make([]Planned, len(addrs)) }
-
 // Cost is about what a hit costs the target.
 func Cost(records bool) time.Duration {
 	if records {

@@ -93,7 +93,7 @@ const (
 )
 
 func (h How) String() string {
-	return [...]string{"jump", "short jump to padding", "jump before the site", "pun"}[h]
+	return [...]string{"5-byte jump", "short jump to padding", "5-byte jump before it", "punned jump"}[h]
 }
 
 // Write is bytes to be changed.
