@@ -73,8 +73,8 @@ f: e: push %rbp
 x: ret
 end: .p2align 4,0xcc
 next: ret`, `
-jump at 0: 5 bytes, sites e, back at 5
-jump at 9: 1 bytes and 4 of padding, sites x`},
+5-byte jump at 0: 5 bytes, sites e, back at 5
+5-byte jump at 9: 1 bytes and 4 of padding, sites x`},
 	{"a line's jump takes in the return", `
 f: e: push %rbx
  mov %rdi,%rbx
@@ -85,15 +85,15 @@ l1: xor %ecx,%ecx
 x: ret
 end: 
 next: ret`, `
-jump at 0: 9 bytes, sites e, back at 9
-jump at 9: 8 bytes, sites l1 x`},
+5-byte jump at 0: 9 bytes, sites e, back at 9
+5-byte jump at 9: 8 bytes, sites l1 x`},
 	{"a function of three bytes: entry and exit in one", `
 f: e: xor %eax,%eax
 x: ret
 end: nopl 0(%rax)
  nop
 next: ret`, `
-jump at 0: 3 bytes and 2 of padding, sites e x`},
+5-byte jump at 0: 3 bytes and 2 of padding, sites e x`},
 	{"the entry's jump takes in the exit that has no room", `
 f: e: push %rbx
  mov $1,%edi
@@ -101,7 +101,7 @@ f: e: push %rbx
 x: ret
 end:
 next: ret`, `
-jump at 0: 8 bytes, sites e x`},
+5-byte jump at 0: 8 bytes, sites e x`},
 	{"a loop into the first bytes: short jump to padding", `
 f: e: xor %eax,%eax
 l2: inc %eax
@@ -111,7 +111,7 @@ l2: inc %eax
  .p2align 4,0xcc
 next: ret
 end2: `, `
-jump at 2: 6 bytes, sites l2, back at 8
+5-byte jump at 2: 6 bytes, sites l2, back at 8
 short jump to padding at 0: 2 bytes, sites e, room at 10, back at 2`},
 	{"a landing pad in the first bytes", `
 f: e: push %rax
@@ -121,7 +121,7 @@ t: push %rbx
  ret
 end:
 next: ret`, `
-pun at 0: 1 bytes, sites e, back at 1`},
+punned jump at 0: 1 bytes, sites e, back at 1`},
 	{"a return address in the first bytes", `
 f: e: call *%rdi
  mov %eax,%ecx
@@ -137,16 +137,16 @@ f: e: push %rax
 x: ret
 end: .p2align 4,0xcc
 next: ret`, `
-jump at 0: 6 bytes, sites e
-jump at 7: 1 bytes and 4 of padding, sites x`},
+5-byte jump at 0: 6 bytes, sites e
+5-byte jump at 7: 1 bytes and 4 of padding, sites x`},
 	{"behind an endbr64", `
 f: e: endbr64
  mov $1,%eax
 x: ret
 end: .p2align 4,0xcc
 next: ret`, `
-jump at 4: 5 bytes, sites e, back at 9
-jump at 9: 1 bytes and 4 of padding, sites x`},
+5-byte jump at 4: 5 bytes, sites e, back at 9
+5-byte jump at 9: 1 bytes and 4 of padding, sites x`},
 	{"a return with its epilogue", `
 f: e: push %rbx
  mov %rdi,%rbx
@@ -157,8 +157,8 @@ l2: pop %rbx
 x: ret
 end:
 next: mov $1,%eax`, `
-jump at 0: 9 bytes, sites e, back at 9
-jump at 11: 6 bytes, sites l1 l2 x`},
+5-byte jump at 0: 9 bytes, sites e, back at 9
+5-byte jump at 11: 6 bytes, sites l1 l2 x`},
 	{"a return that is jumped to, and no padding: its next four bytes lead 0x2345 further", `
 f: e: test %edi,%edi
  je x
@@ -166,8 +166,8 @@ f: e: test %edi,%edi
 x: ret
 end: .byte 0x45,0x23,0,1
 next: ret`, `
-jump at 0: 5 bytes, sites e, back at 5
-pun at 5: 1 bytes, sites x`},
+5-byte jump at 0: 5 bytes, sites e, back at 5
+punned jump at 5: 1 bytes, sites x`},
 	{"a return with its epilogue, without lines", `
 f: e: push %rbx
  mov %rdi,%rbx
@@ -178,8 +178,8 @@ f: e: push %rbx
 x: ret
 end:
 next: ret`, `
-jump at 0: 9 bytes, sites e, back at 9
-jump before the site at 11: 6 bytes, sites x`},
+5-byte jump at 0: 9 bytes, sites e, back at 9
+5-byte jump before it at 11: 6 bytes, sites x`},
 	{"a conditional jump and a tail call among the bytes", `
 f: e: test %edi,%edi
  je 1f
@@ -188,8 +188,8 @@ x: jmp next
 x2: ret
 end: .p2align 4,0xcc
 next: ret`, `
-jump at 0: 6 bytes, sites e x
-jump at 10: 1 bytes and 4 of padding, sites x2`},
+5-byte jump at 0: 6 bytes, sites e x
+5-byte jump at 10: 1 bytes and 4 of padding, sites x2`},
 	{"a system call has no copy", `
 f: e: mov %ecx,%eax
  syscall
@@ -198,7 +198,7 @@ f: e: mov %ecx,%eax
 x: ret
 end: .p2align 4,0xcc
 next: ret`, `
-jump at 6: 1 bytes and 4 of padding, sites x
+5-byte jump at 6: 1 bytes and 4 of padding, sites x
 short jump to padding at 0: 2 bytes, sites e, room at 11, back at 2`},
 }
 
