@@ -9,11 +9,18 @@ package user
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+	"slices"
 	"time"
 
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/user/jit"
+	"ferrotrace/internal/runtime/user/jit/native"
 	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/runtime/user/shm"
+	"ferrotrace/internal/runtime/user/vm/insn"
 	"ferrotrace/internal/x86"
 
 	"github.com/cilium/ebpf"
@@ -49,28 +56,51 @@ type Options struct {
 // Runtime is the traced process as a runtime.
 type Runtime struct {
 	options Options
+	clock   *shm.Calibrator
 }
 
 // New returns the runtime.
 func New(o Options) (*Runtime, error) {
-	return &Runtime{options: o}, nil
+	return &Runtime{options: o, clock: shm.NewCalibrator()}, nil
 }
 
 // Name is "user".
 func (r *Runtime) Name() string { return "user" }
 
-var errNone = errors.New("this version has no user runtime")
-
-// Load implements runtime.Runtime.
+// Load implements runtime.Runtime. What this runtime does not have is an error that
+// wraps shm.ErrUnsupported or insn.ErrRefused and names it.
 func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.Session, error) {
-	return nil, errNone
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("user runtime: %w", err)
+	}
+	if m := spec.Maps[runtime.MapScratch]; m != nil {
+		m.MaxEntries = uint32(runtime.SlotsPerCPU << bits.Len(uint(cpus-1)))
+	}
+	s := &session{options: r.options, clock: r.clock, processes: map[int]*process{}}
+	if s.layout, err = shm.NewLayout(spec.Maps, cpus); err != nil {
+		return nil, fmt.Errorf("user runtime: %w", err)
+	}
+	var progs []*insn.Program
+	for _, name := range slices.Sorted(maps.Keys(spec.Programs)) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		p, err := insn.FromSpec(spec.Programs[name])
+		if err != nil {
+			return nil, fmt.Errorf("user runtime: %w", err)
+		}
+		p.Name = name
+		progs = append(progs, p)
+	}
+	if s.image, err = jit.Compile(progs, jit.Options{Layout: s.layout, RDPID: native.HasRDPID()}); err != nil {
+		return nil, fmt.Errorf("user runtime: %w", err)
+	}
+	return s, nil
 }
 
-// Check says why a process may not be traced by this runtime, nil if it may. It does
-// not stop it.
-func Check(pid int) error { return errNone }
-
-// Cost is about what a hit costs the target.
+// Cost is about what a hit costs the target: of a program that counts, or of one that
+// writes a record.
 func Cost(records bool) time.Duration {
 	if records {
 		return 25 * time.Nanosecond

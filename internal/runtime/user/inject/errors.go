@@ -123,14 +123,6 @@ func refuse(pid int) error {
 	if strings.HasPrefix(st["State"], "Z") || strings.HasPrefix(st["State"], "X") {
 		return ErrGone
 	}
-	if tracer, _ := strconv.Atoi(st["TracerPid"]); tracer != 0 {
-		e := &TracedError{PID: pid, Tracer: tracer}
-		if ts, err := status(tracer); err == nil {
-			e.Comm = ts["Name"]
-			e.Tracer, _ = strconv.Atoi(ts["Tgid"]) // TracerPid is a thread
-		}
-		return e
-	}
 	// Documentation/arch/x86/shstk.rst, "Proc Status".
 	if strings.Contains(st["x86_Thread_features"], "shstk") {
 		return ErrShadowStack
@@ -153,5 +145,36 @@ func refuse(pid int) error {
 	if elf.Class(h[elf.EI_CLASS]) != elf.ELFCLASS64 || elf.Machine(uint16(h[18])|uint16(h[19])<<8) != elf.EM_X86_64 {
 		return ErrNot64
 	}
+	if tracer, _ := strconv.Atoi(st["TracerPid"]); tracer != 0 {
+		e := &TracedError{PID: pid, Tracer: tracer}
+		if ts, err := status(tracer); err == nil {
+			e.Comm = ts["Name"]
+			e.Tracer, _ = strconv.Atoi(ts["Tgid"]) // TracerPid is a thread
+		}
+		return e
+	}
 	return nil
+}
+
+// Check says why this process may not trace another, nil if it may. It does not stop it.
+// A process that this process traces already, as it does a command that it holds, is
+// one that it may.
+func Check(pid int) error {
+	err := refuse(pid)
+	var traced *TracedError
+	if errors.As(err, &traced) && traced.Tracer == os.Getpid() {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	// Opening it asks what attaching does (mem_open in the kernel's fs/proc/base.c).
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return permission(pid, err)
+	case err != nil:
+		return fmt.Errorf("process %d: %w", pid, ErrGone)
+	}
+	return f.Close()
 }

@@ -247,6 +247,9 @@ func (t *Tracee) readJournal(m target.Mapping) (*Journal, error) {
 	return &Journal{t: t, addr: m.Start, size: size, capacity: int(h.Capacity), entries: es, TracerPID: int(h.TracerPID), TracerStart: h.Started}, nil
 }
 
+// Addr is where the journal is mapped.
+func (j *Journal) Addr() uint64 { return j.addr }
+
 // Owned reports whether the tracer that wrote the journal last lives still.
 func (j *Journal) Owned() bool { return target.Alive(j.TracerPID, j.TracerStart) }
 

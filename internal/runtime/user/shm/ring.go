@@ -26,6 +26,9 @@ func (m *Memory) Ring(name string) (*Ring, bool) {
 	return &Ring{m, mp}, true
 }
 
+// CPUs is how many rings there are.
+func (r *Ring) CPUs() int { return r.m.CPUs }
+
 func (r *Ring) header(cpu int) uint64 { return r.mp.Rings + uint64(cpu)*RingHeader }
 func (r *Ring) data(cpu int) uint64   { return r.mp.Data + uint64(cpu)*r.mp.RingSize }
 

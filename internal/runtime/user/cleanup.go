@@ -1,0 +1,70 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ferrotrace/internal/runtime/user/inject"
+)
+
+// OwnedError: another ferrotrace traces the process by this runtime.
+type OwnedError struct{ PID, Tracer int }
+
+func (e *OwnedError) Error() string {
+	return fmt.Sprintf("process %d is traced by another ferrotrace, process %d", e.PID, e.Tracer)
+}
+
+// cleanUp takes out what a tracer that was killed has left in a process.
+func cleanUp(ctx context.Context, t *inject.Tracee) error {
+	js, err := t.FindJournals(ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range js {
+		if j.Owned() {
+			return &OwnedError{t.PID, j.TracerPID}
+		}
+		if err := sweep(ctx, t, j); err != nil {
+			return fmt.Errorf("taking out what a killed ferrotrace has left in process %d: %w", t.PID, err)
+		}
+	}
+	return nil
+}
+
+// sweep restores what a journal tells of. What was put in beside the patches goes once
+// no thread is inside: nothing is known of what a thread does there, but that it leaves.
+func sweep(ctx context.Context, t *inject.Tracee, j *inject.Journal) error {
+	if err := j.Claim(ctx); err != nil {
+		return err
+	}
+	p := &process{pid: t.PID, t: t, journal: j}
+	for _, r := range j.Regions() {
+		p.regions = append(p.regions, mapping{r, true})
+	}
+	for begin := time.Now(); ; {
+		_, conflicts, err := j.Restore(ctx)
+		if err == nil && len(conflicts) > 0 {
+			return conflicts[0]
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, inject.ErrBusy) || time.Since(begin) > leaveWait {
+			return err
+		}
+		if err := sleep(ctx, stopWait); err != nil {
+			return err
+		}
+	}
+	err := p.restore(ctx)
+	var remains *remainsError
+	if errors.As(err, &remains) {
+		return nil // the journal stays, and tells the next one
+	}
+	if err != nil {
+		return err
+	}
+	return p.unmap(ctx)
+}

@@ -1,0 +1,69 @@
+package user
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"ferrotrace/internal/runtime/user/inject"
+)
+
+const (
+	// tick is how often the keeper looks after the processes: thread names that programs
+	// remember are no older.
+	tick = 20 * time.Millisecond
+	// clockEvery is how often the clock is set right.
+	clockEvery = time.Second
+)
+
+// keeper looks after the traced processes while their probes are in: it keeps their
+// clock right and their threads' names fresh.
+type keeper struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+// keep starts a keeper. It must be stopped without s.mu being held by anyone who waits
+// for it.
+func keep(s *session) *keeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &keeper{cancel: cancel}
+	processes := append([]*process(nil), s.order...)
+	k.done.Go(func() {
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		published := time.Now()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+			}
+			clock := time.Since(published) >= clockEvery
+			if clock {
+				published = time.Now()
+			}
+			for _, p := range processes {
+				p.memory.ExpireComms()
+				if clock {
+					s.clock.Publish(p.memory)
+				}
+				p.look(ctx)
+			}
+		}
+	})
+	return k
+}
+
+func (k *keeper) stop() {
+	k.cancel()
+	k.done.Wait()
+}
+
+// look is the keeper's look at one process.
+func (p *process) look(ctx context.Context) {
+	if !p.hasTID && p.leader.TID != 0 {
+		// A static program had not set it when its probes were planted.
+		p.findThreadID(ctx, []inject.ThreadState{p.leader})
+	}
+}

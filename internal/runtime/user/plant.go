@@ -1,0 +1,282 @@
+package user
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"ferrotrace/internal/runtime/user/inject"
+	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/x86"
+
+	"golang.org/x/sys/unix"
+)
+
+func le64(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+
+// aim is the places of one file.
+type aim struct {
+	path   string
+	text   Text
+	bias   uint64
+	places []place
+}
+
+// missed is a place of an aim that has no probe.
+type missed struct {
+	path string
+	unplaced
+}
+
+// arm plants the probes of all aims.
+func (p *process) arm(ctx context.Context, aims []aim) (failed []missed, err error) {
+	for tries := 0; ; tries++ {
+		free, err := p.t.FreeRanges(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ranges := make([]x86.Range, len(free))
+		for i, r := range free {
+			ranges[i] = x86.Range{Low: r.Start, High: r.End}
+		}
+		space := patch.NewSpace(ranges)
+		var patches []*patch.Patch
+		texts := map[*patch.Patch]*text{}
+		failed = nil
+		for _, a := range aims {
+			t := newText(a.text, a.bias, space)
+			ps, bad := t.plan(a.places)
+			for _, f := range bad {
+				failed = append(failed, missed{a.path, f})
+			}
+			for _, pt := range ps {
+				texts[pt] = t
+			}
+			patches = append(patches, ps...)
+		}
+		err = p.write(ctx, space.Pages(), patches)
+		if errors.Is(err, unix.EEXIST) && tries < maxTries {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		bad, err := p.plant(ctx, patches, texts)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range aims {
+			for _, pl := range a.places {
+				if err := bad[pl.addr+a.bias]; err != nil {
+					failed = append(failed, missed{a.path, unplaced{pl, err}})
+				}
+			}
+		}
+		return failed, nil
+	}
+}
+
+// write puts the trampolines in place. Pages that can't be had, since the process has
+// mapped something there meanwhile, leave nothing behind.
+func (p *process) write(ctx context.Context, pages []x86.Range, patches []*patch.Patch) error {
+	if err := p.t.Stop(ctx); err != nil {
+		return err
+	}
+	before := len(p.regions)
+	err := func() error {
+		for _, r := range pages {
+			if err := p.mapCode(ctx, r); err != nil {
+				return err
+			}
+			b := bytes.Repeat([]byte{0xcc}, int(r.High-r.Low))
+			for _, pt := range patches {
+				if pt.Trampoline+uint64(len(pt.Code.Bytes)) > r.Low && pt.Trampoline < r.High {
+					copy(b[pt.Trampoline-r.Low:], pt.Code.Bytes)
+				}
+			}
+			if err := p.t.WriteMem(ctx, b, r.Low); err != nil {
+				return err
+			}
+		}
+		return nil
+	}()
+	if err != nil {
+		for _, m := range p.regions[before:] {
+			if p.t.Munmap(ctx, m.Addr, m.Size) == nil {
+				_ = p.journal.DropRegion(ctx, m.Region)
+			}
+		}
+		p.regions = p.regions[:before]
+	}
+	return errors.Join(err, p.resume())
+}
+
+// interiors are the bytes of patches in which no thread may stand: all but the first.
+func interiors(patches []*patch.Patch) []inject.Range {
+	var rs []inject.Range
+	for _, p := range patches {
+		for _, w := range p.Writes {
+			rs = append(rs, inject.Range{Start: w.Addr + 1, End: w.Addr + uint64(len(w.Old))})
+		}
+	}
+	return rs
+}
+
+// bounds is a range around all of some.
+func bounds(rs []inject.Range) (all inject.Range) {
+	for i, r := range rs {
+		if i == 0 {
+			all = r
+		}
+		all.Start, all.End = min(all.Start, r.Start), max(all.End, r.End)
+	}
+	return all
+}
+
+// plant makes the patches, which have their trampolines, while all threads stand
+// elsewhere. bad are the addresses of sites that have none, for their code is not what
+// it should be.
+func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*patch.Patch]*text) (bad map[uint64]error, err error) {
+	if len(patches) == 0 {
+		return nil, nil
+	}
+	// Where a thread that is about to execute a displaced instruction has to go.
+	moves := map[uint64]*patch.Patch{}
+	for _, pt := range patches {
+		for _, in := range pt.Displaced {
+			if in.Addr != pt.Addr {
+				moves[in.Addr] = pt
+			}
+		}
+	}
+	var writes []inject.Patch
+	var owner []*patch.Patch
+	for _, pt := range patches {
+		for _, w := range pt.Writes {
+			file := texts[pt].code(w.Addr)[:len(w.Old)]
+			writes = append(writes, inject.Patch{Addr: w.Addr, Old: w.Old, New: w.New, File: file})
+			owner = append(owner, pt)
+		}
+	}
+	inside := interiors(patches)
+	for tries := 0; ; tries++ {
+		if _, err := p.t.StopAll(ctx, inside...); err != nil {
+			return nil, err
+		}
+		ways, frames, busy, err := p.standing(ctx, moves, bounds(inside))
+		if err == nil && !busy {
+			bad, err = p.apply(ctx, writes, owner, ways, frames)
+		}
+		if rerr := p.resume(); rerr != nil || err != nil {
+			return bad, errors.Join(err, rerr)
+		}
+		if !busy {
+			break
+		}
+		if tries == stopTries {
+			return nil, fmt.Errorf("process %d: %w", p.pid, inject.ErrBusy)
+		}
+		if err := sleep(ctx, stopWait); err != nil {
+			return nil, err
+		}
+	}
+	for _, pt := range patches {
+		if bad[pt.Addr] == nil {
+			p.patches = append(p.patches, pt)
+		}
+	}
+	return bad, nil
+}
+
+// way is where a stopped thread has to go on.
+type way struct {
+	tid int
+	ip  uint64
+}
+
+// standing looks where the stopped threads are. Those that stand at a displaced
+// instruction, or will come back to one from a signal handler, have to be moved. busy:
+// one can't be, for it is to begin a system call anew that lies before.
+func (p *process) standing(ctx context.Context, moves map[uint64]*patch.Patch, within inject.Range) (ways []way, frames []frame, busy bool, err error) {
+	threads, err := p.t.Threads(ctx)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	p.findThreadID(ctx, threads)
+	in := func(ip uint64) bool { return moves[ip] != nil }
+	for _, th := range threads {
+		if pt := moves[th.Regs.Rip]; pt != nil {
+			if th.InSyscall() {
+				return nil, nil, true, nil
+			}
+			ways = append(ways, way{th.TID, pt.Planted(th.Regs.Rip)})
+		}
+		for _, f := range p.interrupted(ctx, th.Regs.Rsp, within, in) {
+			frames = append(frames, frame{f.addr, moves[f.ip].Planted(f.ip)})
+		}
+	}
+	return ways, frames, false, nil
+}
+
+// apply makes writes, all threads being stopped, and moves threads. A patch of which
+// one write fails is taken back.
+func (p *process) apply(ctx context.Context, writes []inject.Patch, owner []*patch.Patch, ways []way, frames []frame) (map[uint64]error, error) {
+	errs, err := p.journal.Apply(ctx, writes...)
+	if err != nil {
+		_, _, rerr := p.journal.Restore(ctx)
+		return nil, errors.Join(err, rerr)
+	}
+	bad := map[uint64]error{}
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		// Its first write, a jump in padding that nothing leads to, may stay.
+		pt := owner[i]
+		bad[pt.Addr] = err
+		for _, s := range pt.Sites {
+			bad[s.Addr] = err
+		}
+	}
+	gone := func(ip uint64) bool {
+		for _, pt := range owner {
+			if bad[pt.Addr] != nil && ip-pt.Trampoline < uint64(len(pt.Code.Bytes)) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, w := range ways {
+		if len(bad) > 0 && gone(w.ip) {
+			continue
+		}
+		if err := p.t.SetRIP(ctx, w.tid, w.ip); err != nil {
+			return bad, err
+		}
+	}
+	for _, f := range frames {
+		if len(bad) > 0 && gone(f.ip) {
+			continue
+		}
+		if err := p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, f.ip), f.addr); err != nil {
+			return bad, err
+		}
+	}
+	// Threads that the stop did not reach see the new code no later than this.
+	if err := p.t.Membarrier(ctx); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return bad, err
+	}
+	return bad, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

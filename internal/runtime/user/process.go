@@ -1,0 +1,311 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/user/inject"
+	"ferrotrace/internal/runtime/user/jit"
+	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/runtime/user/shm"
+	"ferrotrace/internal/target"
+	"ferrotrace/internal/x86"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one traced process, with what was put into it.
+type process struct {
+	pid     int
+	t       *inject.Tracee
+	journal *inject.Journal
+
+	image   *jit.Image
+	mem     []byte // this process's mapping of the memory that is shared
+	memory  *shm.Memory
+	ring    *shm.Ring      // nil without runtime.MapEvents
+	inode   uint64         // of the file behind it
+	began   uint64         // no fork began before, in clock ticks since boot
+	regions []mapping      // in the traced process, in the order in which they were mapped
+	code    inject.Range   // the image's place in it
+	block   uint64         // the process block's
+	patches []*patch.Patch // in place, in the order of planting
+	leader  inject.ThreadState
+	hasTID  bool // programs read the thread's number from its control block
+	hold    bool // it is a command that has not been released
+}
+
+// mapping is memory that was put into the process.
+type mapping struct {
+	inject.Region
+	code bool // a thread may be inside
+}
+
+// memoryName is what /proc/PID/maps calls the shared memory.
+const memoryName = "ferrotrace"
+
+// enter begins to trace a process. One that was held is stopped from here on.
+func enter(ctx context.Context, pid int, held *target.Command) (p *process, err error) {
+	p = &process{pid: pid, hold: held != nil}
+	if held != nil {
+		p.t, err = inject.AttachHeld(ctx, held)
+	} else {
+		p.t, err = inject.Attach(ctx, pid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Of a command some of it is known only now that its loader is done.
+	if err = Check(pid); err == nil {
+		err = cleanUp(ctx, p.t)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.t.Detach())
+	}
+	return p, nil
+}
+
+// furnish puts the memory and the programs of a session into the process, for so many
+// probes of code near an address.
+func (p *process) furnish(ctx context.Context, l *shm.Layout, image *jit.Image, probes int, near uint64) (err error) {
+	p.image = image
+	if p.began, err = startOf(p.pid); err != nil {
+		return err
+	}
+	if err := p.t.Stop(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.resume()) }()
+	// A patch has two writes at most, and hardly ever pages of its own.
+	if p.journal, err = p.t.CreateJournal(ctx, 3*probes+256); err != nil {
+		return err
+	}
+	if err := p.share(ctx, l); err != nil {
+		return err
+	}
+	return p.place(ctx, near)
+}
+
+// startOf is when a process began, in clock ticks since boot.
+func startOf(pid int) (uint64, error) {
+	proc, err := target.Open(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer proc.Close()
+	return proc.Start, nil
+}
+
+// share makes the shared memory, which belongs to the process: a limit on memory is
+// its own.
+func (p *process) share(ctx context.Context, l *shm.Layout) error {
+	fd, f, err := p.t.MemfdCreate(ctx, memoryName)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = func() error {
+		if err := unix.Ftruncate(int(f.Fd()), int64(l.Size)); err != nil {
+			return os.NewSyscallError("ftruncate", err)
+		}
+		// A process that shrank it would end its tracer by SIGBUS.
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
+			return os.NewSyscallError("fcntl F_ADD_SEALS", err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+			return os.NewSyscallError("fstat", err)
+		}
+		p.inode = st.Ino
+		if p.mem, err = unix.Mmap(int(f.Fd()), 0, int(l.Size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+			return os.NewSyscallError("mmap", err)
+		}
+		if p.memory, err = shm.Open(l, p.mem); err != nil {
+			return err
+		}
+		if err := p.memory.Init(); err != nil {
+			return err
+		}
+		p.ring, _ = p.memory.Ring(runtime.MapEvents)
+		at, err := p.t.Mmap(ctx, 0, l.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, fd, 0)
+		if err != nil {
+			return err
+		}
+		// A core dump is the program's.
+		_, _ = p.t.Syscall(ctx, unix.SYS_MADVISE, at, l.Size, unix.MADV_DONTDUMP)
+		return p.mapped(ctx, at, l.Size, false)
+	}()
+	return errors.Join(err, p.t.CloseFD(ctx, fd))
+}
+
+// mapped notes memory.
+func (p *process) mapped(ctx context.Context, at, size uint64, code bool) error {
+	r := inject.Region{Addr: at, Size: size}
+	p.regions = append(p.regions, mapping{r, code})
+	return p.journal.AddRegion(ctx, r)
+}
+
+const private = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+
+// place puts the process block and the programs into the process, these in reach of
+// the code that they are called from.
+func (p *process) place(ctx context.Context, near uint64) (err error) {
+	if p.block, err = p.t.Mmap(ctx, 0, shm.ProcSize, unix.PROT_READ|unix.PROT_WRITE, private, -1, 0); err != nil {
+		return err
+	}
+	if err := p.mapped(ctx, p.block, shm.ProcSize, false); err != nil {
+		return err
+	}
+	// The process's number is cached there, and a fork has another.
+	if _, err := p.t.Syscall(ctx, unix.SYS_MADVISE, p.block, shm.ProcConfig, unix.MADV_WIPEONFORK); err != nil {
+		return fmt.Errorf("madvise in the process: %w", err)
+	}
+	code := p.image.Link(p.regions[0].Addr, p.block)
+	size := pages(uint64(len(code)))
+	for tries := 0; ; tries++ {
+		at, err := p.t.FreeRange(ctx, near, size)
+		if err != nil {
+			return err
+		}
+		err = p.mapCode(ctx, x86.Range{Low: at, High: at + size})
+		if err == nil {
+			p.code = inject.Range{Start: at, End: at + size}
+			return p.t.WriteMem(ctx, code, at)
+		}
+		if !errors.Is(err, unix.EEXIST) || tries == maxTries {
+			return err
+		}
+	}
+}
+
+// maxTries is how often a place is sought that the process does not map itself at the
+// same time.
+const maxTries = 10
+
+func pages(size uint64) uint64 { return (size + 4095) &^ 4095 }
+
+// mapCode maps memory for code: the process itself can't write it, the tracer does so
+// through /proc.
+func (p *process) mapCode(ctx context.Context, r x86.Range) error {
+	size := r.High - r.Low
+	at, err := p.t.Mmap(ctx, r.Low, size, unix.PROT_READ|unix.PROT_EXEC, private|unix.MAP_FIXED_NOREPLACE, -1, 0)
+	if err != nil {
+		return err
+	}
+	if at != r.Low { // a kernel before 4.17, which does not know the flag
+		return errors.Join(fmt.Errorf("mmap in the process: %w", unix.EEXIST), p.t.Munmap(ctx, at, size))
+	}
+	return p.mapped(ctx, at, size, true)
+}
+
+// resume lets the process run, if it shall.
+func (p *process) resume() error {
+	if p.hold {
+		return nil
+	}
+	_, err := p.t.Resume()
+	return err
+}
+
+// unmap takes out all memory that was put in, in which no thread is any more.
+func (p *process) unmap(ctx context.Context) error {
+	if p.journal == nil {
+		return nil
+	}
+	if err := p.t.Stop(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	for _, m := range slices.Backward(p.regions) {
+		err := p.t.Munmap(ctx, m.Addr, m.Size)
+		if err == nil {
+			err = p.journal.DropRegion(ctx, m.Region)
+		}
+		errs = append(errs, err)
+	}
+	p.regions, p.hold = nil, false
+	if errors.Join(errs...) == nil {
+		errs = append(errs, p.journal.Close(ctx))
+	}
+	_, err := p.t.Resume()
+	return errors.Join(append(errs, err)...)
+}
+
+// unshare lets go of the shared memory here.
+func (p *process) unshare() {
+	if p.mem != nil {
+		_ = unix.Munmap(p.mem)
+		p.mem, p.memory, p.ring = nil, nil, nil
+	}
+}
+
+// bias finds where the process has the file of path, as what its addresses are ahead
+// of those it was linked with.
+func bias(ms []target.Mapping, path string, t Text) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	for _, m := range ms {
+		// The device's number in maps is not that of stat on every file system.
+		if m.Inode == st.Ino && m.Exec {
+			if linked, ok := t.Addr(m.Offset); ok {
+				return m.Start - linked, nil
+			}
+		}
+	}
+	return 0, ErrNotMapped
+}
+
+// ErrNotMapped: the process has not mapped the file of a probe. This runtime plants
+// into what is there.
+var ErrNotMapped = errors.New("the process has not mapped the file")
+
+// frame is a signal frame on a stack: a thread was interrupted at ip, which is kept
+// at addr.
+type frame struct{ addr, ip uint64 }
+
+// stackDepth is how much of a stack is looked through for signal frames.
+const stackDepth = 64 << 10
+
+// interrupted finds the signal frames on a thread's stack by whose end it will go on
+// inside of one of some ranges, which lie in within. A frame is recognised by what
+// stands next to the instruction pointer: struct sigcontext in the kernel's
+// arch/x86/include/uapi/asm/sigcontext.h has rip, eflags, cs.
+func (p *process) interrupted(ctx context.Context, rsp uint64, within inject.Range, in func(uint64) bool) (frames []frame) {
+	const chunk = 4096
+	b := make([]byte, chunk+16)
+	for at, end := rsp&^7, rsp+stackDepth; at < end; at += chunk - at%chunk {
+		n := int(chunk - at%chunk)
+		// The two words behind belong to the next page, which may not be there.
+		if p.t.ReadMem(ctx, b[:n+16], at) != nil {
+			if p.t.ReadMem(ctx, b[:n], at) != nil {
+				return frames
+			}
+			clear(b[n : n+16])
+		}
+		for i := 0; i < n; i += 8 {
+			ip := le64(b[i:])
+			if ip < within.Start || ip >= within.End || !in(ip) {
+				continue
+			}
+			const userCS, alwaysOne = 0x33, 1 << 1
+			if flags, cs := le64(b[i+8:]), le64(b[i+16:])&0xffff; cs == userCS && flags&alwaysOne != 0 && flags>>22 == 0 {
+				frames = append(frames, frame{at + uint64(i), ip})
+			}
+		}
+	}
+	return frames
+}
+
+// stopWait is how long a thread that stands in the way is given to go on, between two
+// stops, and stopTries how often.
+const (
+	stopWait  = time.Millisecond
+	stopTries = 50
+)
