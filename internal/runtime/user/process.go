@@ -244,18 +244,23 @@ func (p *process) unshare() {
 	}
 }
 
-// bias finds where the process has the file of path, as what its addresses are ahead
-// of those it was linked with.
-func bias(ms []target.Mapping, path string, t Text) (uint64, error) {
+// bias finds where the process has the file of some probes, as what its addresses are
+// ahead of those it was linked with. It is by an offset that is probed: the page at a
+// mapping's start may belong to the segment before, too.
+func bias(ms []target.Mapping, probes []runtime.Probe, t Text) (uint64, error) {
+	path := probes[0].Path
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	for _, m := range ms {
 		// The device's number in maps is not that of stat on every file system.
-		if m.Inode == st.Ino && m.Exec {
-			if linked, ok := t.Addr(m.Offset); ok {
-				return m.Start - linked, nil
+		if m.Inode != st.Ino || !m.Exec {
+			continue
+		}
+		for _, pr := range probes {
+			if linked, ok := t.Addr(pr.Offset); ok && m.Offset <= pr.Offset && pr.Offset-m.Offset < m.End-m.Start {
+				return m.Start + pr.Offset - m.Offset - linked, nil
 			}
 		}
 	}

@@ -132,7 +132,7 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 	near := uint64(0)
 	for _, path := range sortedKeys(byPath) {
 		t := texts[path]
-		b, err := bias(ms, path, t)
+		b, err := bias(ms, byPath[path], t)
 		if err != nil {
 			for _, pr := range byPath[path] {
 				failed = append(failed, &runtime.ProbeError{Probe: pr, Err: err})
