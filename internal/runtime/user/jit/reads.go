@@ -95,6 +95,8 @@ func (c *compiler) read(routine) {
 // rax how many it has read, or an error number. It keeps rcx, rdx, rdi, r9 and r10.
 func (c *compiler) checkedRead(routine) {
 	a := &c.a
+	quiet := a.NewLabel()
+	c.orQuiet(quiet)
 	keep := []asm.Reg{asm.RCX, asm.RDX, asm.RDI, asm.R9, asm.R10}
 	for _, r := range keep {
 		a.Push(r)
@@ -118,6 +120,8 @@ func (c *compiler) checkedRead(routine) {
 		a.Pop(keep[i])
 	}
 	a.Ret()
+	a.Bind(quiet)
+	c.fail(syscall.EPERM)
 }
 
 // readStr(dst, size, src) returns the length with the final zero byte.

@@ -60,10 +60,17 @@ func (c *compiler) pidTgid(routine) {
 	a.Ret()
 }
 
+// orQuiet jumps to l if no system call may be made; it uses r11.
+func (c *compiler) orQuiet(l asm.Label) {
+	c.a.MovAddr(asm.R11, Process, 0)
+	c.a.ALUMemImm(asm.CMP, 4, asm.At(asm.R11, shm.ProcQuiet), 0)
+	c.a.Jcc(asm.NE, l)
+}
+
 // tid leaves the thread in eax. It changes rcx and r11 too.
 func (c *compiler) tid(routine) {
 	a := &c.a
-	ask := a.NewLabel()
+	ask, unknown := a.NewLabel(), a.NewLabel()
 	a.MovAddr(asm.R11, Process, 0)
 	a.Load(8, asm.RAX, asm.At(asm.R11, shm.ProcTID))
 	a.Test(8, asm.RAX, asm.RAX)
@@ -73,8 +80,12 @@ func (c *compiler) tid(routine) {
 	a.JccNear(asm.E, ask)
 	a.Ret()
 	a.Bind(ask)
+	c.orQuiet(unknown)
 	a.MovImm(asm.RAX, unix.SYS_GETTID)
 	a.Syscall()
+	a.Ret()
+	a.Bind(unknown)
+	a.Zero(asm.RAX)
 	a.Ret()
 }
 
@@ -82,17 +93,27 @@ func (c *compiler) tid(routine) {
 // cached number is wiped on fork.
 func (c *compiler) pid(routine) {
 	a := &c.a
-	ask := a.NewLabel()
+	ask, unknown := a.NewLabel(), a.NewLabel()
 	a.MovAddr(asm.R11, Process, 0)
 	a.Load(4, asm.RAX, asm.At(asm.R11, shm.ProcPID))
 	a.Test(4, asm.RAX, asm.RAX)
 	a.JccNear(asm.E, ask)
 	a.Ret()
 	a.Bind(ask)
+	c.orQuiet(unknown)
 	a.MovImm(asm.RAX, unix.SYS_GETPID)
 	a.Syscall()
+	// While the thread's number is asked for each time, so is this: the child of a vfork
+	// has its parent's memory.
+	forget := a.NewLabel()
 	a.MovAddr(asm.R11, Process, 0)
+	a.ALUMemImm(asm.CMP, 8, asm.At(asm.R11, shm.ProcTID), 0)
+	a.JccNear(asm.E, forget)
 	a.Store(4, asm.At(asm.R11, shm.ProcPID), asm.RAX)
+	a.Bind(forget)
+	a.Ret()
+	a.Bind(unknown)
+	a.Zero(asm.RAX)
 	a.Ret()
 }
 
@@ -118,6 +139,8 @@ func (c *compiler) nsPidTgid(routine) {
 // uidGid() is gid<<32 | uid, asked of the kernel each time: it may change.
 func (c *compiler) uidGid(routine) {
 	a := &c.a
+	unknown := a.NewLabel()
+	c.orQuiet(unknown)
 	a.MovImm(asm.RAX, unix.SYS_GETGID)
 	a.Syscall()
 	a.Mov(4, asm.RDX, asm.RAX)
@@ -126,6 +149,9 @@ func (c *compiler) uidGid(routine) {
 	a.Mov(4, asm.RAX, asm.RAX)
 	a.Shift(asm.SHL, 8, asm.RDX, 32)
 	a.ALU(asm.OR, 8, asm.RAX, asm.RDX)
+	a.Ret()
+	a.Bind(unknown)
+	a.Zero(asm.RAX)
 	a.Ret()
 }
 
@@ -156,7 +182,7 @@ func (c *compiler) random(routine) {
 // size; the name gets into rax and rdx.
 func (c *compiler) comm(routine) {
 	a := &c.a
-	ask, got, bad, small, done := a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel()
+	ask, got, bad, small, done, unknown := a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel()
 	a.Mov(8, asm.R8, asm.RDI)
 	a.Mov(4, asm.R10, asm.RSI)
 	a.Test(4, asm.R10, asm.R10)
@@ -176,6 +202,7 @@ func (c *compiler) comm(routine) {
 	a.ALULoad(asm.CMP, 8, asm.RSI, asm.At(asm.RDI, 0)) // nobody wrote meanwhile
 	a.JccNear(asm.E, got)
 	a.Bind(ask)
+	c.orQuiet(unknown)
 	a.Push(asm.RDI)
 	a.Push(asm.RSI)
 	a.Push(asm.R8)
@@ -222,6 +249,10 @@ func (c *compiler) comm(routine) {
 	a.Bind(done)
 	a.Zero(asm.RAX)
 	a.Ret()
+	a.Bind(unknown)
+	a.Zero(asm.RAX)
+	a.Zero(asm.RDX)
+	a.Jmp(got)
 	a.Bind(bad)
 	c.fail(syscall.EINVAL)
 }

@@ -117,13 +117,11 @@ func TestIdentity(t *testing.T) {
 		"cpu": bpf.FnGetSmpProcessorId, "random": bpf.FnGetPrandomU32,
 	})
 	want := uint64(os.Getpid())<<32 | uint64(unix.Gettid())
-	for range 2 { // the second time from the cache
-		if got := m.ask("pid"); got != want {
-			t.Errorf("pid_tgid %#x, want %#x", got, want)
-		}
+	if got := m.ask("pid"); got != want {
+		t.Errorf("pid_tgid %#x, want %#x", got, want)
 	}
-	if pid := binary.LittleEndian.Uint32(m.process); pid != uint32(os.Getpid()) {
-		t.Errorf("cached pid %d", pid)
+	if pid := binary.LittleEndian.Uint32(m.process); pid != 0 {
+		t.Errorf("pid %d is cached though threads ask for their number", pid)
 	}
 	info := make([]byte, 8)
 	if r := m.ask("ns", 1, 2, addr(info), 8); r != 0 || binary.LittleEndian.Uint64(info) != want {
@@ -208,6 +206,31 @@ func TestThreadFromTLS(t *testing.T) {
 	want := **(**uint32)(unsafe.Pointer(&p))
 	if got := uint32(m.ask("pid")); got != want {
 		t.Errorf("tid %d, want %d", got, want)
+	}
+	if pid := binary.LittleEndian.Uint32(m.process); pid != uint32(os.Getpid()) {
+		t.Errorf("cached pid %d", pid)
+	}
+}
+
+// TestQuiet: where no system call may be made, what is not at hand is not known.
+func TestQuiet(t *testing.T) {
+	m := world(t, map[string]bpf.BuiltinFunc{
+		"pid": bpf.FnGetCurrentPidTgid, "uid": bpf.FnGetCurrentUidGid, "comm": bpf.FnGetCurrentComm, "read": bpf.FnProbeReadUser,
+	})
+	binary.LittleEndian.PutUint32(m.process[shm.ProcDirect:], 0)
+	binary.LittleEndian.PutUint32(m.process[shm.ProcQuiet:], 1)
+	if got := m.ask("pid"); got != 0 {
+		t.Errorf("pid_tgid %#x", got)
+	}
+	if got := m.ask("uid"); got != 0 {
+		t.Errorf("uid_gid %#x", got)
+	}
+	buf, from := bytes.Repeat([]byte{0xee}, 16), make([]byte, 16)
+	if r := m.ask("comm", addr(buf), 16); r != 0 || !bytes.Equal(buf, make([]byte, 16)) {
+		t.Errorf("comm: %d, % x", int64(r), buf)
+	}
+	if r := int64(m.ask("read", addr(buf), 16, addr(from))); r >= 0 {
+		t.Errorf("read: %d", r)
 	}
 }
 

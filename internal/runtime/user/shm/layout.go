@@ -122,8 +122,11 @@ const (
 	ProcDirect = ProcConfig
 	// ProcTID: i64, where the thread's id (u32) is, relative to the FS base. 0: ask
 	// the kernel.
-	ProcTID  = ProcConfig + 8
-	ProcSize = 2 * 4096
+	ProcTID = ProcConfig + 8
+	// ProcQuiet: u32, 1 if programs may make no system call, since a filter might kill
+	// the process for it. What they would have to ask for is 0 then, or unreadable.
+	ProcQuiet = ProcConfig + 24
+	ProcSize  = 2 * 4096
 )
 
 // Offsets in a map's descriptor.
