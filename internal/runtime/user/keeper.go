@@ -66,4 +66,5 @@ func (p *process) look(ctx context.Context) {
 		// A static program had not set it when its probes were planted.
 		p.findThreadID(ctx, []inject.ThreadState{p.leader})
 	}
+	p.remember(ctx)
 }

@@ -2,6 +2,7 @@ package user
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,7 @@ type process struct {
 	pid     int
 	t       *inject.Tracee
 	journal *inject.Journal
+	hold    bool // it is a command that has not been released
 
 	image   *jit.Image
 	mem     []byte // this process's mapping of the memory that is shared
@@ -35,9 +37,13 @@ type process struct {
 	code    inject.Range   // the image's place in it
 	block   uint64         // the process block's
 	patches []*patch.Patch // in place, in the order of planting
-	leader  inject.ThreadState
-	hasTID  bool // programs read the thread's number from its control block
-	hold    bool // it is a command that has not been released
+
+	leader inject.ThreadState // as it was when probes were planted
+	hasTID bool               // programs read the thread's number from its control block,
+	tid    uint64             // at this offset from the FS base
+	asks   time.Time          // since when they ask the kernel instead, zero if they don't
+	// unwatched are functions of the C library that can't be watched: see watch.
+	unwatched []string
 }
 
 // mapping is memory that was put into the process.
@@ -165,6 +171,9 @@ func (p *process) place(ctx context.Context, near uint64) (err error) {
 	if _, err := p.t.Syscall(ctx, unix.SYS_MADVISE, p.block, shm.ProcConfig, unix.MADV_WIPEONFORK); err != nil {
 		return fmt.Errorf("madvise in the process: %w", err)
 	}
+	if err := p.t.WriteMem(ctx, binary.LittleEndian.AppendUint32(nil, uint32(p.pid)), p.block+shm.ProcPID); err != nil {
+		return err
+	}
 	code := p.image.Link(p.regions[0].Addr, p.block)
 	size := pages(uint64(len(code)))
 	for tries := 0; ; tries++ {
@@ -244,11 +253,10 @@ func (p *process) unshare() {
 	}
 }
 
-// bias finds where the process has the file of some probes, as what its addresses are
-// ahead of those it was linked with. It is by an offset that is probed: the page at a
-// mapping's start may belong to the segment before, too.
-func bias(ms []target.Mapping, probes []runtime.Probe, t Text) (uint64, error) {
-	path := probes[0].Path
+// bias finds where the process has a file, as what its addresses are ahead of those it
+// was linked with. It is by offsets of code that is of interest: the page at the start
+// of a mapping may belong to the segment before, too.
+func bias(ms []target.Mapping, path string, offsets []uint64, t Text) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
@@ -258,9 +266,9 @@ func bias(ms []target.Mapping, probes []runtime.Probe, t Text) (uint64, error) {
 		if m.Inode != st.Ino || !m.Exec {
 			continue
 		}
-		for _, pr := range probes {
-			if linked, ok := t.Addr(pr.Offset); ok && m.Offset <= pr.Offset && pr.Offset-m.Offset < m.End-m.Start {
-				return m.Start + pr.Offset - m.Offset - linked, nil
+		for _, off := range offsets {
+			if linked, ok := t.Addr(off); ok && m.Offset <= off && off-m.Offset < m.End-m.Start {
+				return m.Start + off - m.Offset - linked, nil
 			}
 		}
 	}

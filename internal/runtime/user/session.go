@@ -132,7 +132,7 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 	near := uint64(0)
 	for _, path := range sortedKeys(byPath) {
 		t := texts[path]
-		b, err := bias(ms, byPath[path], t)
+		b, err := bias(ms, path, offsets(byPath[path]), t)
 		if err != nil {
 			for _, pr := range byPath[path] {
 				failed = append(failed, &runtime.ProbeError{Probe: pr, Err: err})
@@ -156,16 +156,29 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 		a.places, bad = p.places(a, byPath[a.path], at[a.path])
 		failed = append(failed, bad...)
 	}
+	aims, p.unwatched = p.watch(proc, ms, aims)
 	missed, err := p.arm(ctx, aims)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, m := range missed {
+		if m.place.watched != "" {
+			p.unwatched = append(p.unwatched, m.place.watched)
+			continue
+		}
 		for _, pr := range at[m.path][m.place.addr] {
 			failed = append(failed, &runtime.ProbeError{Probe: pr, Err: m.err})
 		}
 	}
 	return p, failed, nil
+}
+
+func offsets(probes []runtime.Probe) []uint64 {
+	offs := make([]uint64, len(probes))
+	for i, pr := range probes {
+		offs[i] = pr.Offset
+	}
+	return offs
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -14,6 +14,7 @@ import (
 type place struct {
 	addr     uint64 // as linked
 	programs []patch.Program
+	watched  string // the function of the C library that is watched there, if it is no probe
 }
 
 // text is a file's code where a process has it: bias is what its addresses there are
@@ -165,7 +166,7 @@ func Explain(t Text, addrs []uint64) []Planned {
 	for i, a := range addrs {
 		if index[a] == nil {
 			// A nop stands for the program; the cookie tells which site it is.
-			places = append(places, place{a, []patch.Program{{Body: []byte{0x90}, Cookie: a}}})
+			places = append(places, place{addr: a, programs: []patch.Program{{Body: []byte{0x90}, Cookie: a}}})
 		}
 		index[a] = append(index[a], i)
 	}

@@ -43,5 +43,6 @@ func (p *process) findThreadID(ctx context.Context, threads []inject.ThreadState
 	if len(places) != 1 {
 		return
 	}
-	p.hasTID = p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, uint64(places[0])), p.block+shm.ProcTID) == nil
+	p.tid = uint64(places[0])
+	p.hasTID = p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, p.tid), p.block+shm.ProcTID) == nil
 }

@@ -260,17 +260,7 @@ func (t *Tracee) vforkParent(tid int, ranges []Range) (wait, done bool) {
 	if th := t.threads[tid]; th != nil && (th.stopped || th != t.worker) {
 		return false, false
 	}
-	waits := func() bool {
-		if stateOf(tid) != 'D' {
-			return false
-		}
-		switch syscallOf(tid) {
-		case unix.SYS_VFORK, unix.SYS_CLONE, unix.SYS_CLONE3:
-			return true
-		}
-		return false
-	}
-	if !waits() {
+	if !vforking(tid) {
 		return false, false
 	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", t.pid, tid))
@@ -296,7 +286,7 @@ func (t *Tracee) vforkParent(tid int, ranges []Range) (wait, done bool) {
 	}
 	if done {
 		there, err := t.elsewhere(&thread{tid: tid, pid: t.pid}, ranges)
-		done = err == nil && there && waits()
+		done = err == nil && there && vforking(tid)
 	}
 	return wait, done
 }
@@ -341,6 +331,23 @@ func (t *Tracee) seizeNew(pid int, all []int) (fresh bool, err error) {
 		}
 	}
 	return fresh, nil
+}
+
+// Vforking reports whether a thread of a process waits for a child that has its memory.
+func Vforking(pid int) bool {
+	tids, _ := tasks(pid)
+	return slices.ContainsFunc(tids, vforking)
+}
+
+func vforking(tid int) bool {
+	if stateOf(tid) != 'D' {
+		return false
+	}
+	switch syscallOf(tid) {
+	case unix.SYS_VFORK, unix.SYS_CLONE, unix.SYS_CLONE3:
+		return true
+	}
+	return false
 }
 
 // syscallOf is the system call that a thread waits in (proc_pid_syscall(5)).

@@ -123,6 +123,9 @@ const (
 	// ProcTID: i64, where the thread's id (u32) is, relative to the FS base. 0: ask
 	// the kernel.
 	ProcTID = ProcConfig + 8
+	// ProcChanged: u32, set by what watches the C library when the tracer should look
+	// what has become of the process.
+	ProcChanged = ProcConfig + 16
 	// ProcQuiet: u32, 1 if programs may make no system call, since a filter might kill
 	// the process for it. What they would have to ask for is 0 then, or unreadable.
 	ProcQuiet = ProcConfig + 24
