@@ -37,6 +37,7 @@ type process struct {
 	code    inject.Range   // the image's place in it
 	block   uint64         // the process block's
 	patches []*patch.Patch // in place, in the order of planting
+	stopped time.Duration  // the longest time for which threads of it were
 
 	leader inject.ThreadState // as it was when probes were planted
 	hasTID bool               // programs read the thread's number from its control block,
@@ -217,7 +218,8 @@ func (p *process) resume() error {
 	if p.hold {
 		return nil
 	}
-	_, err := p.t.Resume()
+	d, err := p.t.Resume()
+	p.stopped = max(p.stopped, d)
 	return err
 }
 

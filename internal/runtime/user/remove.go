@@ -27,6 +27,7 @@ const leaveWait = time.Second
 
 // remove takes everything out of the process, which need not live any more.
 func (p *process) remove(ctx context.Context) error {
+	p.hold = false
 	err := p.restore(ctx)
 	if err == nil {
 		err = p.unmap(ctx)
@@ -39,7 +40,6 @@ func (p *process) remove(ctx context.Context) error {
 			err = fmt.Errorf("taking the probes out: %w", err)
 		}
 	}
-	p.hold = false
 	return errors.Join(err, p.t.Detach())
 }
 
@@ -71,7 +71,7 @@ func (p *process) restore(ctx context.Context) error {
 				_ = p.t.Membarrier(ctx) // where there is none, stops have to do
 			}
 		}
-		_, rerr := p.t.Resume()
+		rerr := p.resume()
 		if err == nil && len(conflicts) > 0 {
 			// Another tracer's probes lie over ours. What they lead to has to stay.
 			return conflicts[0]

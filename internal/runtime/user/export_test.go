@@ -1,0 +1,16 @@
+package user
+
+import (
+	"time"
+
+	"ferrotrace/internal/runtime"
+)
+
+// LongestStop is the longest time for which threads of the traced processes were
+// stopped.
+func LongestStop(s runtime.Session) (d time.Duration) {
+	for _, p := range s.(*session).order {
+		d = max(d, p.stopped)
+	}
+	return d
+}
