@@ -92,7 +92,8 @@ type Session interface {
 	// Attach plants the probes. Those that cannot be planted are returned, each
 	// with its reason; err is for what concerns them all, and then none is left.
 	Attach(ctx context.Context, probes []Probe, who Who) ([]*ProbeError, error)
-	// Release lets the command run that was attached to.
+	// Release lets the command run that was attached to. One that is not released until
+	// Detach or Close never runs: it may be ended by them.
 	Release() error
 	// Detach takes all probes out. Records that are in the ring stay readable.
 	Detach() error

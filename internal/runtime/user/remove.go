@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sort"
 	"time"
 
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/patch"
+
+	"golang.org/x/sys/unix"
 )
 
 // remainsError says that memory had to be left in a process.
@@ -25,9 +28,14 @@ func (e *remainsError) Error() string {
 // leaveWait bounds how long threads are waited for that are inside a probe.
 const leaveWait = time.Second
 
-// remove takes everything out of the process, which need not live any more.
+// remove takes everything out of the process, which need not live any more. A command
+// that was never released shall not run: it is ended.
 func (p *process) remove(ctx context.Context) error {
-	p.hold = false
+	if p.hold {
+		p.hold = false
+		err := unix.Kill(p.pid, unix.SIGKILL) // it is stopped, and this process's child: no other has its number
+		return errors.Join(os.NewSyscallError("kill", err), p.t.Detach())
+	}
 	err := p.restore(ctx)
 	if err == nil {
 		err = p.unmap(ctx)

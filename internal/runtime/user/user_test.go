@@ -293,3 +293,17 @@ func TestProcess(t *testing.T) {
 		}
 	}
 }
+
+// TestNeverReleased: a command that was attached to and not released does not run.
+func TestNeverReleased(t *testing.T) {
+	x := openText(t, fixture.Build(t, "flow", fixture.Release))
+	s := load(t, x)
+	c := hold(t, x.path, "recursion")
+	attach(t, s, x.entries("count", x.named("main")), runtime.Who{PIDs: []int{c.PID}, Command: c})
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if st := wait(t, c); st.String() != "killed by SIGKILL" {
+		t.Errorf("the command: %s", st)
+	}
+}

@@ -10,14 +10,21 @@ const (
 	regIP = 128
 	// ContextSize is the size of struct pt_regs in bytes.
 	ContextSize = 168
+	// vectorSize is that of one xmm register; the 16 of them follow struct pt_regs.
+	vectorSize  = 16
+	vectorsSize = 16 * vectorSize
 )
 
-// Context says what a program reads of its context, a struct pt_regs.
+// Context says what a program reads of its context: a struct pt_regs, and after it
+// xmm0 … xmm15, of 16 bytes each.
 type Context struct {
 	// Regs has bit i set if the 8 bytes at offset 8*i of the context are read.
 	Regs uint32
-	// Full: the context goes somewhere it cannot be followed, so all of it may be
-	// read.
+	// Vectors has bit n set if something of xmm n is read.
+	Vectors uint16
+	// Full: the context goes somewhere it cannot be followed, so all of struct pt_regs
+	// may be read. What follows it only programs know of that read it plainly: the
+	// kernel's context ends there.
 	Full bool
 	// Cookie and FuncIP say whether the words below the context are read.
 	Cookie, FuncIP bool
@@ -146,12 +153,16 @@ func (w *ctxWalk) step(slot int) {
 
 // read notes an access to the context.
 func (w *ctxWalk) read(off, size int) {
-	if off < 0 || off+size > ContextSize {
+	if off < 0 || off+size > ContextSize+vectorsSize {
 		w.ctx.Full = true
 		return
 	}
-	for i := off / 8; i <= (off+size-1)/8; i++ {
-		w.ctx.Regs |= 1 << i
+	for i := off; i < off+size; i++ {
+		if i < ContextSize {
+			w.ctx.Regs |= 1 << (i / 8)
+		} else {
+			w.ctx.Vectors |= 1 << ((i - ContextSize) / vectorSize)
+		}
 	}
 }
 
