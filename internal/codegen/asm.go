@@ -45,6 +45,7 @@ type fn struct {
 	labels  int
 	label   string            // to be put on the next instruction
 	alias   map[string]string // further labels of one instruction
+	at      home              // of what is evaluated
 }
 
 var (

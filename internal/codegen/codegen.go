@@ -34,6 +34,11 @@ type Options struct {
 	// XMM is the offset in the context of xmm0 … xmm15, 16 bytes each; 0 if they
 	// are not there, as in the kernel.
 	XMM int
+	// Reserve: bpf_ringbuf_reserve takes a size that is not a constant. Records whose
+	// size is known before they are written are then written straight into the ring,
+	// in room of just their size, without a scratch slot. The kernel's verifier wants
+	// a constant.
+	Reserve bool
 }
 
 // read is the helper that reads user memory: (dst, size, address) → 0 if it could.

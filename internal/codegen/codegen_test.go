@@ -57,6 +57,10 @@ func TestGolden(t *testing.T) {
 		{"deep", programOf(at(0x5000, entry(value("l", refTo(tNode), inReg(0, 8, location.RDI)), by("c", choice(), location.RSI)))), everything},
 		{"namespace", inNamespace, everything},
 		{"items", programOf(at(0x5000, taken, own)), everything},
+		{"user-str", programOf(at(0x5000, entry(strArg, value("n", tU64, inReg(0, 8, location.RDX))))), byReserve},
+		{"user-exit", programOf(at(0x5000, program.Item{Kind: program.Exit, CFA: cfaAtEntry, Cond: -1, Count: -1,
+			Values: []program.Value{value("", tI64, inReg(0, 8, location.RAX))}})), byReserve},
+		{"user-items", programOf(at(0x5000, taken, own, counting(0), entry(by("s", tString, location.RDI)))), byReserve},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Compile(tt.p, tt.o)

@@ -27,6 +27,7 @@ type generator struct {
 	items   []plan
 	records bool
 	static  bool
+	reserve bool // records are built in the ring
 }
 
 // program emits the main function and those that it needs.
@@ -45,9 +46,15 @@ func (g *generator) program() (asm.Instructions, error) {
 	}
 	g.records = len(g.items) > 0
 
+	g.reserve = g.o.Reserve && g.allFlat()
+
 	fns := []*fn{g.main()}
 	for i := range g.items {
-		fns = append(fns, g.item(&g.items[i]))
+		if g.reserve {
+			fns = append(fns, g.reserveItem(&g.items[i]))
+		} else {
+			fns = append(fns, g.item(&g.items[i]))
+		}
 	}
 	fns = append(fns, claim(), lose(), copyRegion(g.sizes, g.o), push(g.sizes), walk(g.sizes))
 	var scans []scanFn
@@ -106,7 +113,8 @@ func (g *generator) main() *fn {
 	f.linkage = btf.GlobalFunc
 	out, lost := f.newLabel("out"), f.newLabel("lost")
 	f.mov(r6, r1)
-	if g.p.Filter || g.records {
+	inSlots := g.records && !g.reserve
+	if g.p.Filter || inSlots {
 		g.thread(f, out)
 	}
 	if g.p.Filter {
@@ -115,22 +123,27 @@ func (g *generator) main() *fn {
 		f.lookup(runtime.MapTargets)
 		f.emit(asm.JEq.Imm(r0, 0, out))
 	}
-	if g.p.Filter || g.records {
-		f.mov(r1, r6)
+	if len(g.counts) > 0 || inSlots {
+		if g.p.Filter || inSlots {
+			f.mov(r1, r6)
+		}
+		f.helper(asm.FnGetAttachCookie)
 	}
-	f.helper(asm.FnGetAttachCookie)
-	if g.records {
+	if inSlots {
 		f.mov(r8, r0)
 	}
-	if len(g.counts) > 0 || g.static {
+	if len(g.counts) > 0 || inSlots && g.static {
 		f.mov(r1, r0)
 		f.lookup(mapSites)
 		f.emit(asm.JEq.Imm(r0, 0, out))
 		f.mov(r9, r0)
 		g.count(f)
 	}
-	if g.records {
+	switch {
+	case inSlots:
 		g.emitRecords(f, lost)
+	case g.records:
+		g.reserveRecords(f)
 	}
 	f.place(out)
 	f.exitWith(0)
@@ -257,6 +270,7 @@ func itemName(p *plan) string { return fmt.Sprintf("item_%d", p.item) }
 // item makes one record.
 func (g *generator) item(p *plan) *fn {
 	f := newFn(itemName(p), ptr("ctx"), ptr("slot"))
+	f.at = inSlot
 	done, lost := f.newLabel("done"), f.newLabel("lost")
 	f.mov(r6, r1)
 	f.mov(r7, r2)
@@ -301,15 +315,17 @@ func (g *generator) cfa(f *fn, p *plan) {
 	none, done := f.newLabel("none"), f.newLabel("done")
 	if p.cfa != nil {
 		f.expr(p.cfa, g.o, false, none)
-		f.store(r7, slotRecord+record.OffCFA, r8, u64)
+		f.store(f.at.base, f.at.cfa, r8, u64)
 		if !p.cfaBad {
 			return
 		}
 		f.jump(done)
 	}
 	f.place(none)
-	f.storeImm(r7, slotRecord+record.OffCFA, 0, u64)
-	f.flag(r7, r1, record.FlagNoCFA)
+	f.storeImm(f.at.base, f.at.cfa, 0, u64)
+	f.load(r1, f.at.base, f.at.flags, u16)
+	f.emit(asm.Or.Imm(r1, record.FlagNoCFA))
+	f.store(f.at.base, f.at.flags, r1, u16)
 	f.place(done)
 }
 
@@ -335,7 +351,7 @@ func (g *generator) save(f *fn, p *plan) {
 
 // piece puts one piece into the fixed part.
 func (g *generator) piece(f *fn, p *plan, o op) {
-	at := slotRecord + record.HeaderSize + o.off
+	at := f.at.values + o.off
 	failed, done := f.newLabel("failed"), f.newLabel("done")
 	switch o.Kind {
 	case location.Register:
@@ -370,7 +386,7 @@ func (g *generator) piece(f *fn, p *plan, o op) {
 		f.jump(done)
 	case location.Memory:
 		f.expr(o.Expr, g.o, p.cfaBad, failed)
-		f.mov(r1, r7)
+		f.mov(r1, f.at.base)
 		f.addImm(r1, int32(at))
 		f.imm(r2, int64(o.Size))
 		f.mov(r3, r8)
@@ -378,21 +394,22 @@ func (g *generator) piece(f *fn, p *plan, o op) {
 		f.emit(asm.JEq.Imm(r0, 0, done))
 	}
 	f.place(failed)
-	f.load(r1, r7, slotRecord+record.OffFailed, u64)
+	f.load(r1, f.at.base, f.at.failed, u64)
 	f.imm(r2, 1<<o.bit)
 	f.emit(asm.Or.Reg(r1, r2))
-	f.store(r7, slotRecord+record.OffFailed, r1, u64)
+	f.store(f.at.base, f.at.failed, r1, u64)
 	f.place(done)
 }
 
-// storeLow stores the low n bytes of r8 at the slot's offset at; r8 is destroyed.
+// storeLow stores the low n bytes of r8 at an offset of where values are kept; r8 is
+// destroyed.
 func (f *fn) storeLow(at, n int) {
 	for _, size := range []asm.Size{u64, u32, u16, u8} {
 		k := size.Sizeof()
 		if n < k {
 			continue
 		}
-		f.store(r7, at, r8, size)
+		f.store(f.at.base, at, r8, size)
 		if n -= k; n == 0 {
 			return
 		}

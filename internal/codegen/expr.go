@@ -33,8 +33,8 @@ const (
 	offFlags = 144
 )
 
-// In an item's function r6 is the context, r7 the slot, and r8 the top of an
-// expression's stack. Below it in the frame are 4 bytes for lookup, then 8 for
+// In an item's function r6 is the context, r7 the slot if there is one, and r8 the top
+// of an expression's stack. Below it in the frame are 4 bytes for lookup, then 8 for
 // what Deref reads, then the rest of the expression's stack, and a key and value of
 // the map of saved words.
 const (
@@ -99,13 +99,13 @@ func (f *fn) op(op location.Op, o Options, cfaMayFail bool, fail string) {
 		f.addConst(r8, op.Arg)
 	case location.OpCFA:
 		if cfaMayFail {
-			f.load(r8, r7, slotRecord+record.OffFlags, u16)
+			f.load(r8, f.at.base, f.at.flags, u16)
 			f.emit(asm.JSet.Imm(r8, record.FlagNoCFA, fail))
 		}
-		f.load(r8, r7, slotRecord+record.OffCFA, u64)
+		f.load(r8, f.at.base, f.at.cfa, u64)
 		f.addConst(r8, op.Arg)
 	case location.OpStatic:
-		f.load(r8, r7, slotBias, u64)
+		f.load(r8, f.at.base, f.at.bias, u64)
 		f.addConst(r8, op.Arg)
 	case location.OpSaved:
 		f.savedKey()
@@ -174,9 +174,9 @@ func (f *fn) op(op location.Op, o Options, cfaMayFail bool, fail string) {
 
 // savedKey makes the key of a call's saved word: its thread and its frame.
 func (f *fn) savedKey() {
-	f.load(r1, r7, slotRecord+record.OffPID, u64) // pid and tid
+	f.load(r1, f.at.base, f.at.thread, u64)
 	f.store(r10, frameKey, r1, u64)
-	f.load(r1, r7, slotRecord+record.OffCFA, u64)
+	f.load(r1, f.at.base, f.at.cfa, u64)
 	f.store(r10, frameKey+8, r1, u64)
 }
 
