@@ -210,7 +210,7 @@ func (p *process) places(a *aim, probes []runtime.Probe, at map[uint64][]runtime
 		for _, pr := range prs {
 			e := p.image.Entries[pr.Program]
 			pl.programs = append(pl.programs, patch.Program{
-				Entry: p.code.Start + uint64(e.Offset), Cookie: pr.Cookie, Clobbers: e.Clobbers, Context: e.Context,
+				Entry: p.code.Start + uint64(e.Offset), Cookie: pr.Cookie, Clobbers: e.Clobbers, Context: e.Context, Vectors: e.Context.Vectors,
 			})
 		}
 		places = append(places, pl)
