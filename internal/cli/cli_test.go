@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,10 +24,11 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs the stories: one file each, the command line as a user types it
-// and what comes of it. Their extra conditions are [root], [cargo] and, for a verb
-// that is there, [verb:NAME]; "status N COMMAND..." demands an exit status. With
-// cargo, $ARGS_DEBUG, $ARGS_RELEASE (with debug info) and $ARGS_PLAIN are builds
-// of examples/args, $FLOW is a build of that fixture.
+// and what comes of it. Their extra conditions are [root], [cargo], [ptrace] (without
+// privileges too) and, for a verb that is there, [verb:NAME]; "status N COMMAND..."
+// demands an exit status. With cargo, $ARGS_DEBUG, $ARGS_RELEASE (with debug info) and
+// $ARGS_PLAIN are builds of examples/args, $ARGS_OPEN is a copy that every user can read,
+// $HELLO is a build of examples/helloworld, $FLOW one of that fixture.
 func TestScript(t *testing.T) {
 	programs := map[string]string{}
 	_, err := exec.LookPath("cargo")
@@ -34,6 +36,8 @@ func TestScript(t *testing.T) {
 		programs["ARGS_DEBUG"] = fixture.Build(t, "args", fixture.Debug)
 		programs["ARGS_RELEASE"] = fixture.Build(t, "args", fixture.Release)
 		programs["ARGS_PLAIN"] = fixture.Build(t, "args", fixture.Plain)
+		programs["HELLO"] = fixture.Build(t, "helloworld", fixture.Debug)
+		programs["ARGS_OPEN"] = openCopy(t, programs["ARGS_DEBUG"])
 		programs["FLOW"] = fixture.Build(t, "flow", fixture.Release)
 	} else {
 		t.Log("no cargo: stories that trace a program are skipped")
@@ -59,11 +63,36 @@ func TestScript(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "cargo":
 				return len(programs) > 0, nil
+			case "ptrace":
+				scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
+				return !strings.ContainsAny(string(scope), "23"), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
 	})
+}
+
+// openCopy copies a program to where every user can read it.
+func openCopy(t *testing.T, program string) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ferrotrace")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	b, err := os.ReadFile(program)
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	path := filepath.Join(dir, filepath.Base(program))
+	if err == nil {
+		err = os.WriteFile(path, b, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // status runs a command and demands that it exits so: status N COMMAND [ARG...].

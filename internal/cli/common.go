@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"ferrotrace/internal/output"
+	"ferrotrace/internal/session"
 )
 
 // flags are what verbs can be told alike. A verb embeds them and adds the groups
@@ -33,7 +34,7 @@ type flags struct {
 	verbose   bool          // -v; without meaning under -q
 
 	// Tracing.
-	runtime  string        // "auto", "kernel" or "user"
+	runtime  string        // session.Auto, Kernel or User
 	duration time.Duration // --for; 0: no limit
 	limit    uint64        // calls; 0: no limit
 	inlined  bool          // trace inlined instances too
@@ -52,6 +53,14 @@ func (f *flags) addTarget(cmd *cobra.Command) {
 func (f *flags) addFormat(cmd *cobra.Command) {
 	f.format = output.Text
 	cmd.Flags().VarP(choiceOf((*string)(&f.format), "text", "json"), "output", "o", "format of the output, `text|json`")
+	complete(cmd, "output", "text", "json")
+}
+
+// complete has a flag's values completed: words, each with what it means after a tab.
+func complete(cmd *cobra.Command, flag string, words ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
 }
 
 func (f *flags) addOutput(cmd *cobra.Command) {
@@ -64,12 +73,16 @@ func (f *flags) addOutput(cmd *cobra.Command) {
 }
 
 func (f *flags) addTrace(cmd *cobra.Command) {
-	f.runtime, f.inlined, f.maxStr, f.maxItems, f.depth = "auto", true, 256, 64, 8
+	f.runtime, f.inlined, f.maxStr, f.maxItems, f.depth = session.Auto, true, 256, 64, 8
 	s := cmd.Flags()
-	s.Var(choiceOf(&f.runtime, "auto", "kernel", "user"), "runtime", "where probes run, `auto|kernel|user`")
+	s.Var(choiceOf(&f.runtime, session.Auto, session.Kernel, session.User), "runtime",
+		"where probes run, `auto|kernel|user`: in the kernel, or in the traced process itself, which is cheaper")
+	complete(cmd, "runtime", session.Auto+"\tuser where it is permitted, safe and complete, else kernel",
+		session.Kernel+"\tin the kernel; needs privileges", session.User+"\tin the traced process itself; needs the right to ptrace it")
 	s.Var(durationValue{&f.duration}, "for", "end after `DURATION`, such as 500ms, 10s or 2m")
 	s.Var(countValue{&f.limit}, "limit", "end after `N` calls")
 	s.Var(inlineValue{&f.inlined}, "inline", "trace inlined instances, `all|none`")
+	complete(cmd, "inline", "all", "none")
 	s.Var(naturalValue{&f.maxStr}, "max-str", "show at most `N` bytes of a string")
 	s.Var(naturalValue{&f.maxItems}, "max-items", "show at most `N` elements of a collection")
 	s.Var(naturalValue{&f.depth}, "depth", "follow at most `N` pointers, one behind the other")

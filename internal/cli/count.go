@@ -10,7 +10,7 @@ func newCount() *cobra.Command {
 	return newTracing(session.Count, &cobra.Command{
 		Use:   "count PATTERN... (-- COMMAND [ARG...] | -p PID | -b FILE)",
 		Short: "Count the calls of functions, one table at the end",
-		Example: `  $ sudo ferrotrace count 'args::*' -- target/debug/args 1 2 3 4
+		Example: `  $ ferrotrace count 'args::*' -- target/debug/args 1 2 3 4
   COUNT  FUNCTION
       4  args::hello
       1  args::main`,

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,16 +15,20 @@ import (
 
 	"ferrotrace/internal/output"
 	"ferrotrace/internal/runtime/kernel"
+	"ferrotrace/internal/session"
 )
 
 // finding is one thing that tracing depends on.
 type finding struct {
-	Name  string `json:"name"`
-	OK    bool   `json:"ok"`
-	Need  bool   `json:"needed"` // without it the kernel runtime can't be used
-	Found string `json:"found"`
-	Means string `json:"means"`        // what hangs on it
-	Do    string `json:"do,omitempty"` // what to do where it is missing
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	// Runtime is the one that it matters for, "" if it does for both; Need says that it
+	// can't be used without.
+	Runtime string `json:"runtime,omitempty"`
+	Need    bool   `json:"needed"`
+	Found   string `json:"found"`
+	Means   string `json:"means"`        // what hangs on it
+	Do      string `json:"do,omitempty"` // what to do where it is missing
 }
 
 // notPermitted says that this machine or user lacks what tracing needs.
@@ -43,38 +48,46 @@ func newDoctor() *cobra.Command {
   missing  uprobe_multi  not supported
            thousands of probes are armed at once
            → a kernel from 6.6 on; without it probes are armed one by one`,
-		Long: `Exit status 4 says that the kernel runtime can't be used.`,
+		Long: `The last two lines say which runtimes can be used. Exit status 4 says that none can.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			m := machine{root: "/", arch: runtime.GOARCH, features: kernelFeatures(kernel.ProbeFeatures())}
+			m := machine{root: "/", arch: runtime.GOARCH, features: append(kernelFeatures(kernel.ProbeFeatures()), userFeatures()...)}
 			findings := m.examine()
-			if err := writeFindings(cmd.OutOrStdout(), f.format, findings); err != nil {
-				return err
-			}
-			return verdict(findings)
+			runtimes, err := verdict(findings)
+			return cmp.Or(writeFindings(cmd.OutOrStdout(), f.format, append(findings, runtimes...)), err)
 		},
 	}
 	f.addFormat(cmd)
 	return cmd
 }
 
-// verdict is an error if something is missing without which the kernel runtime
-// can't be used.
-func verdict(findings []finding) error {
-	var missing []string
+// verdict says of each runtime whether it can be used; it is an error if none can.
+func verdict(findings []finding) (runtimes []finding, err error) {
+	usable := 0
 	advice := ""
-	for _, f := range findings {
-		if f.Need && !f.OK {
-			missing = append(missing, f.Name)
-			if advice == "" {
-				advice = f.Do
+	var missing []string
+	for _, rt := range []string{session.Kernel, session.User} {
+		v := finding{Name: rt + " runtime", Runtime: rt, OK: true, Found: "can be used", Means: "it can't be used here"}
+		var lacks []string
+		for _, f := range findings {
+			if f.Need && !f.OK && (f.Runtime == rt || f.Runtime == "") {
+				lacks = append(lacks, f.Name)
+				v.Do = cmp.Or(v.Do, f.Do)
 			}
 		}
+		if lacks == nil {
+			usable++
+		} else {
+			v.OK, v.Found = false, "missing "+strings.Join(lacks, ", ")
+			missing = append(missing, rt+": "+v.Found)
+			advice = cmp.Or(advice, v.Do)
+		}
+		runtimes = append(runtimes, v)
 	}
-	if missing == nil {
-		return nil
+	if usable == 0 {
+		err = &notPermitted{"no runtime can be used here; " + strings.Join(missing, "; "), advice}
 	}
-	return &notPermitted{"the kernel runtime can't be used here: missing " + strings.Join(missing, ", "), advice}
+	return runtimes, err
 }
 
 func writeFindings(w io.Writer, format output.Format, findings []finding) error {
@@ -103,9 +116,10 @@ func writeFindings(w io.Writer, format output.Format, findings []finding) error 
 	return errors.Join(errs...)
 }
 
-// feature is what the kernel runtime found by trying; err is nil if it works.
+// feature is what was found by trying; err is nil if it works.
 type feature struct {
 	name      string
+	runtime   string
 	need      bool
 	means, do string
 	err       error
@@ -134,19 +148,23 @@ func (m machine) exists(path string) bool {
 
 func (m machine) examine() []finding {
 	fs := []finding{
-		{"kernel", true, false, m.read("proc/sys/kernel/osrelease"), "tested are 6.1, 6.12 and 6.18; others by their features below", ""},
-		{"arch", m.arch == "amd64", true, m.arch, "code and registers of x86-64 are understood, no others", "use an x86-64 machine"},
+		{Name: "kernel", OK: true, Found: m.read("proc/sys/kernel/osrelease"), Means: "tested are 6.1, 6.12 and 6.18; others by their features below"},
+		{Name: "arch", OK: m.arch == "amd64", Need: true, Found: m.arch, Means: "code and registers of x86-64 are understood, no others", Do: "use an x86-64 machine"},
+		m.debugFiles(),
 		m.capabilities(),
 		m.uprobes(),
+		m.btf(),
+		m.lockdown(),
+		m.paranoid(),
 	}
 	for _, x := range m.features {
 		found := "works"
 		if x.err != nil {
 			found = x.err.Error()
 		}
-		fs = append(fs, finding{x.name, x.err == nil, x.need, found, x.means, x.do})
+		fs = append(fs, finding{Name: x.name, OK: x.err == nil, Runtime: x.runtime, Need: x.need, Found: found, Means: x.means, Do: x.do})
 	}
-	fs = append(fs, m.btf(), m.lockdown(), m.paranoid(), m.ptrace(), m.debugFiles())
+	fs = append(fs, m.ptrace(), m.othersProcesses(), m.shadowStack(), m.clock(), m.rdpid())
 	for i := range fs {
 		if fs[i].OK {
 			fs[i].Do = "" // nothing is to be done
@@ -181,7 +199,7 @@ func (m machine) caps() uint64 {
 func (m machine) capabilities() finding {
 	set := m.caps()
 	has := func(c int) bool { return set&(1<<c) != 0 }
-	f := finding{Name: "capabilities", Need: true,
+	f := finding{Name: "capabilities", Runtime: session.Kernel, Need: true,
 		Means: "programs are loaded with CAP_BPF and attached with CAP_PERFMON; CAP_SYS_ADMIN stands for both, and is a must for probes attached one by one on kernels since 2025",
 		Do:    "run it as root, or: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace+ep $(which ferrotrace)"}
 	f.OK = has(capSysAdmin) || has(capBPF) && has(capPerfmon)
@@ -202,7 +220,7 @@ func (m machine) capabilities() finding {
 }
 
 func (m machine) uprobes() finding {
-	f := finding{Name: "uprobes", Need: true, OK: m.exists("sys/bus/event_source/devices/uprobe"), Found: "CONFIG_UPROBE_EVENTS",
+	f := finding{Name: "uprobes", Runtime: session.Kernel, Need: true, OK: m.exists("sys/bus/event_source/devices/uprobe"), Found: "CONFIG_UPROBE_EVENTS",
 		Means: "the kernel stops a program at a function and runs a probe there",
 		Do:    "a kernel with CONFIG_UPROBE_EVENTS=y, and /sys mounted"}
 	if !f.OK {
@@ -212,7 +230,7 @@ func (m machine) uprobes() finding {
 }
 
 func (m machine) btf() finding {
-	f := finding{Name: "BTF", OK: m.exists("sys/kernel/btf/vmlinux"), Found: "/sys/kernel/btf/vmlinux",
+	f := finding{Name: "BTF", Runtime: session.Kernel, OK: m.exists("sys/kernel/btf/vmlinux"), Found: "/sys/kernel/btf/vmlinux",
 		Means: "a process's children can be followed, and pid namespaces told apart",
 		Do:    "a kernel with CONFIG_DEBUG_INFO_BTF=y"}
 	if !f.OK {
@@ -225,7 +243,7 @@ func (m machine) btf() finding {
 // (bpf_tracing_func_proto in kernel/trace/bpf_trace.c asks for reads of kernel
 // memory only), and probes read the target's.
 func (m machine) lockdown() finding {
-	f := finding{Name: "lockdown", OK: true, Found: "none", Means: "guards the kernel's memory; probes read the target's only"}
+	f := finding{Name: "lockdown", Runtime: session.Kernel, OK: true, Found: "none", Means: "guards the kernel's memory; probes read the target's only"}
 	for _, word := range strings.Fields(m.read("sys/kernel/security/lockdown")) {
 		if mode, ok := strings.CutPrefix(word, "["); ok {
 			f.Found = strings.TrimSuffix(mode, "]")
@@ -237,28 +255,10 @@ func (m machine) lockdown() finding {
 // paranoid never stands in the way either: a uprobe asks for its capability
 // whatever the level (perf_uprobe_event_init in kernel/events/core.c).
 func (m machine) paranoid() finding {
-	f := finding{Name: "perf_event_paranoid", OK: true, Found: m.read("proc/sys/kernel/perf_event_paranoid"),
+	f := finding{Name: "perf_event_paranoid", Runtime: session.Kernel, OK: true, Found: m.read("proc/sys/kernel/perf_event_paranoid"),
 		Means: "probes need their capabilities at any level, and with them none matters"}
 	if f.Found == "" {
 		f.Found = "unknown"
-	}
-	return f
-}
-
-func (m machine) ptrace() finding {
-	f := finding{Name: "ptrace_scope", OK: true, Found: "0: processes of the same user",
-		Means: "the user runtime gets into a process by ptrace",
-		Do:    "run it as root or with CAP_SYS_PTRACE; or let ferrotrace start the command"}
-	privileged := m.caps()&(1<<capSysPtrace) != 0
-	// Documentation/admin-guide/LSM/Yama.rst
-	switch m.read("proc/sys/kernel/yama/ptrace_scope") {
-	case "1":
-		f.OK, f.Found = privileged, "1: only what ferrotrace starts, unless with CAP_SYS_PTRACE"
-	case "2":
-		f.OK, f.Found = privileged, "2: only with CAP_SYS_PTRACE"
-	case "3":
-		f.OK, f.Found = false, "3: nobody"
-		f.Do = "sysctl kernel.yama.ptrace_scope can be lowered by a reboot only; use the kernel runtime"
 	}
 	return f
 }
@@ -276,12 +276,12 @@ func (m machine) debugFiles() finding {
 // kernelFeatures says what the kernel runtime found by trying.
 func kernelFeatures(k kernel.Features) []feature {
 	if k.Err != nil {
-		return []feature{{name: "kernel features", need: true, err: k.Err,
+		return []feature{{name: "kernel features", runtime: session.Kernel, need: true, err: k.Err,
 			means: "ring buffers, sleepable programs and more can only be found by trying",
 			do:    "run it as root, or see capabilities above"}}
 	}
 	row := func(name string, have, need bool, since, means, without string) feature {
-		f := feature{name: name, need: need, means: means, do: "a kernel from " + since + " on" + without}
+		f := feature{name: name, runtime: session.Kernel, need: need, means: means, do: "a kernel from " + since + " on" + without}
 		if !have {
 			f.err = errors.New("not supported")
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferrotrace/internal/explain"
+	"ferrotrace/internal/index"
 	"ferrotrace/internal/session"
 )
 
@@ -46,15 +47,17 @@ not there: why, and what to do about it.`,
 			if err != nil {
 				return err
 			}
+			var all []*index.Instance
 			for _, fn := range functions {
 				instances, err := fn.Instances()
 				if err != nil {
 					f.warn(cmd, "%v", err)
 				}
-				for _, in := range instances {
-					if err := o.Event(explain.Instance(in, session.Cost)); err != nil {
-						return err
-					}
+				all = append(all, instances...)
+			}
+			for _, e := range explain.Instances(ix, all, session.Runtimes(ix)) {
+				if err := o.Event(e); err != nil {
+					return err
 				}
 			}
 			return done()

@@ -18,13 +18,13 @@ func newTrace() *cobra.Command {
 	return newTracing(session.Trace, &cobra.Command{
 		Use:   "trace PATTERN... (-- COMMAND [ARG...] | -p PID | -b FILE)",
 		Short: "Show each call of a function, with its arguments, result and duration",
-		Example: `  $ sudo ferrotrace trace hello -- target/debug/args 1 2
+		Example: `  $ ferrotrace trace hello -- target/debug/args 1 2
   args::hello(i: 1, len: 3)
   args::hello → 4  38.2µs
   args::hello(i: 2, len: 3)
   args::hello → 5  14.9µs
 
-  $ sudo ferrotrace trace 'shop::cart::*' -p 812 --for 10s
+  $ ferrotrace trace 'shop::cart::*' -p 812 --for 10s
   $ sudo ferrotrace trace shop::Cart::add -b /usr/bin/shop -o json`,
 		Long: patternHelp + `
 

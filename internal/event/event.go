@@ -139,6 +139,7 @@ type Instance struct {
 	Exits    []Exit
 	NoExits  string          // why exits can't be probed, "" if they can
 	Runtimes map[string]Plan // by runtime name
+	Auto     string          // which of them is taken unless one is asked for; "" if not known
 	Notes    []string
 }
 

@@ -49,25 +49,67 @@ func Signature(f *index.Function) string {
 	return b.String()
 }
 
-// Cost is about what a hit of a probe on an instruction costs the target.
-type Cost func(x86.Inst) time.Duration
+// Runtimes are what there is to say of the two runtimes.
+type Runtimes struct {
+	// Kernel is about what a hit of a kernel probe on an instruction costs.
+	Kernel func(x86.Inst) time.Duration
+	// User is how sites would be planted in a process, all at once, and UserCost about
+	// what a hit costs there.
+	User     func(addrs []uint64) []Way
+	UserCost time.Duration
+}
 
-// Instance explains one instance; kernel is what its runtime costs.
-func Instance(in *index.Instance, kernel Cost) event.Instance {
-	e := event.Instance{
-		Function: in.Fn.Name, Aliases: in.Fn.Aliases, Address: in.Low(), Symbol: in.Symbol,
-		Runtimes: map[string]event.Plan{},
+// Way is how a site would be planted, or why it can't be.
+type Way struct {
+	How string
+	Err error
+}
+
+// Instances explains instances, which are of one file.
+func Instances(ix *index.Index, all []*index.Instance, rt Runtimes) []event.Instance {
+	out := make([]event.Instance, len(all))
+	plans := make([]*index.Plan, len(all))
+	var addrs []uint64
+	for i, in := range all {
+		var err error
+		out[i] = instance(in)
+		if plans[i], err = in.Plan(); err != nil {
+			// Its code can't be read: that much is known, and it is this instance's trouble.
+			out[i].Exact, out[i].NoExits = false, err.Error()
+			const why = "its code can't be decoded"
+			out[i].Runtimes = map[string]event.Plan{"kernel": {Missing: why}, "user": {Missing: why}}
+			continue
+		}
+		describe(&out[i], in, plans[i])
+		addrs = append(addrs, sites(plans[i])...)
 	}
+	marks := panics(ix)
+	ways := map[uint64]Way{}
+	addrs = append(addrs, marks...)
+	for i, w := range rt.User(addrs) {
+		ways[addrs[i]] = w
+	}
+	for i, in := range all {
+		if p := plans[i]; p != nil {
+			u := user(in, p, ways, rt.UserCost)
+			out[i].Runtimes = map[string]event.Plan{"kernel": kernel(in, p, rt.Kernel), "user": u}
+			out[i].Auto = auto(p, u.Missing, marks, ways)
+		}
+	}
+	return out
+}
+
+// instance is what is known of an instance without a look at its code.
+func instance(in *index.Instance) event.Instance {
+	e := event.Instance{Function: in.Fn.Name, Aliases: in.Fn.Aliases, Address: in.Low(), Symbol: in.Symbol}
 	if in.Inlined {
 		e.Inline = &event.Inline{Caller: in.Caller, Call: event.Place{File: in.File, Line: in.Line}}
 	}
-	p, err := in.Plan()
-	if err != nil {
-		// Its code can't be read: that much is known, and it is this instance's trouble.
-		e.Exact, e.NoExits = false, err.Error()
-		e.Runtimes["kernel"] = event.Plan{Missing: "its code can't be decoded"}
-		return e
-	}
+	return e
+}
+
+// describe says where an instance is entered and left, and its values are.
+func describe(e *event.Instance, in *index.Instance, p *index.Plan) {
 	e.Exact = p.Exact
 	if e.Inline != nil {
 		e.Inline.Exact = p.Exact
@@ -81,13 +123,9 @@ func Instance(in *index.Instance, kernel Cost) event.Instance {
 	if r := p.Result; r != nil {
 		e.Result = &event.Located{Rust: r.Type.Name, Missing: r.Missing}
 		if r.Missing == "" {
-			e.Result.Where = r.Place.String()
+			e.Result.Where = r.Place.String() + unseen(r.Place)
 			if p.Save != nil {
 				e.Result.Where = "memory that " + p.Save.String() + " leads to at the entry"
-			}
-			e.Result.Missing = unseen(r.Place)
-			if e.Result.Missing != "" {
-				e.Result.Where = ""
 			}
 		}
 	}
@@ -95,10 +133,7 @@ func Instance(in *index.Instance, kernel Cost) event.Instance {
 		e.Exits = append(e.Exits, event.Exit{Address: x.Addr, Kind: x.Kind.String(), Target: x.To})
 	}
 	e.NoExits = p.NoExits
-	e.Runtimes["kernel"] = plan(in, p, kernel)
-	e.Runtimes["user"] = event.Plan{Missing: "unsupported: this version has no user runtime"}
 	e.Notes = notes(in, p)
-	return e
 }
 
 // located says where parameter i is at the site that has it.
@@ -127,10 +162,7 @@ func located(p *index.Plan, i int, param index.Param, in *index.Instance) event.
 		} else if s.Addr != in.Low() && (!in.Inlined || len(sites) > 1) {
 			where += fmt.Sprintf(" at %#x", s.Addr)
 		}
-		if why := unseen(place); why != "" {
-			where += " (" + why + ")"
-		}
-		wheres = append(wheres, where)
+		wheres = append(wheres, where+unseen(place))
 	}
 	if len(wheres) > 0 {
 		l.Where, l.Missing = strings.Join(slices.Compact(wheres), ", "), ""
@@ -138,63 +170,14 @@ func located(p *index.Plan, i int, param index.Param, in *index.Instance) event.
 	return l
 }
 
-// unseen says why a place that is known can't be read by a kernel probe, "" if it can.
+// unseen says which runtime can't read a place, "" if both can.
 func unseen(p location.Place) string {
 	for _, q := range p.Pieces {
 		if q.Kind == location.Register && q.Reg.IsXMM() {
-			return "unsupported: in " + q.Reg.String() + ", which a kernel probe cannot see"
+			return " (the kernel runtime cannot see it)"
 		}
 	}
 	return ""
-}
-
-// plan is what the kernel does at an instance's sites.
-func plan(in *index.Instance, p *index.Plan, cost Cost) event.Plan {
-	sites := p.Entries
-	if p.More != nil {
-		sites = append(slices.Clone(sites), *p.More)
-	}
-	if len(sites) == 0 {
-		return event.Plan{Missing: "no instruction enters it"}
-	}
-	var out event.Plan
-	var hows []string
-	for _, s := range sites {
-		if !x86.CanProbe(s.Inst) {
-			return event.Plan{Missing: fmt.Sprintf("unsupported: the kernel refuses probes on the instruction at %#x", s.Addr)}
-		}
-		at := ""
-		if s.Addr != in.Low() {
-			at = fmt.Sprintf(" at %#x", s.Addr)
-		}
-		hows = append(hows, "uprobe"+on(s.Inst)+at+how(s.Inst))
-	}
-	// Of an inlined instance's ways in a call takes one; a function's second site is
-	// passed by every call.
-	out.CostNS = cost(sites[0].Inst).Nanoseconds()
-	if p.More != nil {
-		out.CostNS += cost(p.More.Inst).Nanoseconds()
-	}
-	if len(p.Exits) > 0 {
-		hows = append(hows, fmt.Sprintf("and on each exit%s, about %s more", how(p.Exits[0].Inst), cost(p.Exits[0].Inst)))
-	}
-	out.How = strings.Join(hows, "; ")
-	return out
-}
-
-// on names the instruction if it is one of the few whose name matters.
-func on(in x86.Inst) string {
-	if in.Kind == x86.Other {
-		return ""
-	}
-	return " on " + in.Kind.String()
-}
-
-func how(in x86.Inst) string {
-	if x86.Emulated(in) {
-		return " (emulated)"
-	}
-	return " (single-stepped)"
 }
 
 func notes(in *index.Instance, p *index.Plan) []string {

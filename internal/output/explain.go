@@ -89,6 +89,9 @@ func (o *textOutput) instance(e event.Instance) {
 		line(label, "%-6s  %s", Escape(name), how)
 		label = ""
 	}
+	if e.Auto != "" {
+		line(label, "%-6s  %s", "auto", Escape(e.Auto))
+	}
 	for _, n := range e.Notes {
 		line("note", "%s", Escape(n))
 	}

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"fmt"
+
 	"ferrotrace/internal/calls"
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
@@ -11,13 +13,10 @@ import (
 
 // builder makes a program, and with it what each item of it stands for.
 type builder struct {
-	prog  program.Program
-	sites [][]*calls.Site // by cookie and item
-	// hits are what one hit of each probe is thought to cost, and counters the
-	// function that each counter counts.
-	insts     []x86.Inst
+	prog      program.Program
+	sites     [][]*calls.Site // by cookie and item
+	insts     []x86.Inst      // by cookie
 	at        map[siteKey]int
-	refused   []*calls.Site // that can't be probed
 	instances int
 }
 
@@ -30,15 +29,8 @@ func newBuilder(limits program.Limits) *builder {
 	return &builder{prog: program.Program{Limits: limits}, at: map[siteKey]int{}}
 }
 
-// add puts one item at an address. What happens at one address is one probe. What
-// can't be probed is refused.
+// add puts one item at an address. What happens at one address is one probe.
 func (b *builder) add(f *file, addr uint64, inst x86.Inst, item program.Item, site *calls.Site) {
-	if !x86.CanProbe(inst) {
-		// The kernel would refuse it, or worse: a uprobe on some vector instructions makes
-		// them compute nothing.
-		b.refused = append(b.refused, site)
-		return
-	}
 	key := siteKey{f.path, addr}
 	n, ok := b.at[key]
 	if !ok {
@@ -180,4 +172,55 @@ func (b *builder) marks(f *file) {
 	begin, land := f.ix.PanicSites()
 	mark(program.Panic, begin)
 	mark(program.Landing, land)
+}
+
+// name says what is at a probe's address.
+func (b *builder) name(cookie uint64) string {
+	s := b.sites[cookie][0]
+	name := s.Kind.String()
+	if s.Function != "" {
+		name += " of " + s.Function
+	}
+	name += fmt.Sprintf(" at %#x", b.prog.Probes[cookie].Addr)
+	if n := len(b.sites[cookie]); n > 1 {
+		name += fmt.Sprintf(" (and of %d more)", n-1)
+	}
+	return name
+}
+
+// noProbe is why an argument is missing that is in place where no probe could be planted.
+const noProbe = "unsupported: no probe can be planted where it is in place"
+
+// without expects nothing of probes that could not be planted. A function of which one
+// exit is not seen has no ends at all: calls that leave by it would be said to have
+// ended otherwise.
+func (b *builder) without(cookies []uint64) {
+	endless := map[int]bool{}       // by instance
+	second := map[int]*calls.Site{} // sites that are not reached, by instance
+	for _, c := range cookies {
+		for _, s := range b.sites[c] {
+			switch {
+			case s.Kind == program.Exit:
+				endless[s.Instance] = true
+			case s.Kind == program.More:
+				second[s.Instance] = s
+			case s.Kind == program.Entry && s.Inline != nil:
+				s.Inline.Exact = false
+			}
+		}
+	}
+	for _, sites := range b.sites {
+		for _, s := range sites {
+			if s.Kind != program.Entry {
+				continue
+			}
+			s.Exits = s.Exits && !endless[s.Instance]
+			if more := second[s.Instance]; more != nil {
+				s.Awaits = false
+				for _, i := range more.ArgOf {
+					s.Args[i].Missing = noProbe
+				}
+			}
+		}
+	}
 }

@@ -25,7 +25,6 @@ func Count(ctx context.Context, o Options) (err error) {
 	}
 	var rows []event.Count
 	row := map[string]int{} // by name: copies that it does not tell apart are one row
-	var costs []time.Duration
 	for _, f := range r.files {
 		for _, fn := range found[f] {
 			err := r.instances(ctx, fn, func(in *index.Instance, p *index.Plan) {
@@ -34,12 +33,8 @@ func Count(ctx context.Context, o Options) (err error) {
 					n = len(rows)
 					row[fn.Name] = n
 					rows = append(rows, event.Count{Function: fn.Name, Exact: true})
-					costs = append(costs, 0)
 				}
 				rows[n].Exact = rows[n].Exact && p.Exact
-				for _, s := range p.Entries {
-					costs[n] = max(costs[n], Cost(s.Inst))
-				}
 				r.b.count(f, fn.Name, p, n)
 			})
 			if err != nil {
@@ -53,18 +48,23 @@ func Count(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, s := range r.b.refused {
-		rows[row[s.Function]].Exact = false
-	}
 	for _, probe := range r.unplanted {
 		for _, item := range r.b.prog.Probes[probe].Items {
 			rows[item.Count].Exact = false
 		}
 	}
+	costs := make([]time.Duration, len(rows)) // of a call, at most
+	for i, probe := range r.b.prog.Probes {
+		for _, item := range probe.Items {
+			costs[item.Count] = max(costs[item.Count], r.cost(i))
+		}
+	}
 	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
 		return err
 	}
-	r.release()
+	if err := r.release(); err != nil {
+		return err
+	}
 	work, stop := r.until(ctx)
 	defer stop()
 	counts, _ := r.sess.Map(runtime.MapCounts)

@@ -5,23 +5,17 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"ferrotrace/internal/codegen"
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/program"
 	"ferrotrace/internal/runtime"
-	"ferrotrace/internal/runtime/kernel"
 	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/target"
-	"ferrotrace/internal/x86"
-
-	"golang.org/x/sys/unix"
 )
 
 // Options are one run's wishes. Of PIDs, Binary and Command, PIDs and Binary may
@@ -35,7 +29,7 @@ type Options struct {
 	Inlined   bool
 	Limits    program.Limits
 
-	Runtime string        // "auto", "kernel" or "user"
+	Runtime string        // Auto, Kernel or User
 	For     time.Duration // 0: no limit
 	Limit   uint64        // calls shown; 0: no limit
 	Leave   bool
@@ -67,8 +61,9 @@ type run struct {
 	running  bool // the command has been released
 	procs    []*target.Process
 	files    []*file
-	rt       *kernel.Runtime
+	rt       runtime.Runtime
 	sess     runtime.Session
+	notUser  error // why Auto does not take the user runtime
 	b        *builder
 	who      runtime.Who
 	// failed is the first error of Emit.
@@ -80,10 +75,6 @@ type run struct {
 // open resolves the target and indexes its files. A command is held, not yet run.
 func open(ctx context.Context, o Options) (*run, error) {
 	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
-	if o.Runtime == "user" {
-		return nil, refuse(usage, errors.New("this version has no user runtime"), "leave --runtime out, or take --runtime kernel")
-	}
-	// What can be refused at once is, before files are read that may be large.
 	for _, text := range o.Patterns {
 		p, err := index.ParsePattern(text)
 		if err != nil {
@@ -91,8 +82,8 @@ func open(ctx context.Context, o Options) (*run, error) {
 		}
 		r.patterns = append(r.patterns, p)
 	}
-	if err := kernel.Permission(); err != nil {
-		return nil, permitted(err)
+	if err := r.permission(); err != nil {
+		return nil, err
 	}
 	if err := r.openTarget(ctx); err != nil {
 		r.close()
@@ -220,105 +211,6 @@ func (r *run) instances(ctx context.Context, fn *index.Function, f func(*index.I
 	return nil
 }
 
-// attach compiles and loads what was built and plants its probes. The command, if
-// there is one, has been started and stands before its first instruction.
-func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
-	if ctx.Err() != nil {
-		return nil, 0, errInterrupted
-	}
-	if len(r.b.prog.Probes) == 0 {
-		return nil, 0, refuse(nothing, errors.New("what matches has no code to probe"),
-			"ferrotrace explain "+r.files[0].shown+" "+r.o.Patterns[0]+" says why")
-	}
-	for i, s := range r.b.refused {
-		if i == 5 {
-			r.o.Warn("and %d more that can't be probed", len(r.b.refused)-i)
-			break
-		}
-		what := s.Kind.String() + " of " + s.Function
-		if s.Function == "" {
-			what = s.Kind.String() + " of panics"
-		}
-		r.o.Warn("not probed: %s: the kernel allows no probe on that instruction", what)
-	}
-	r.o.Doing(fmt.Sprintf("compiling for %d places", len(r.b.prog.Probes)))
-	rt, err := kernel.New(kernel.Options{})
-	if err != nil {
-		return nil, 0, permitted(err)
-	}
-	r.rt = rt
-	if len(r.o.Command) > 0 {
-		if r.command, err = target.Start(r.o.Command); err != nil {
-			return nil, 0, err
-		}
-		r.who = runtime.Who{PIDs: []int{r.command.PID}, Forks: true}
-	}
-	r.b.prog.Filter = len(r.who.PIDs) > 0
-	dev, ino, initial, err := target.PIDNamespace()
-	if err != nil {
-		return nil, 0, err
-	}
-	if !initial {
-		r.b.prog.PIDNamespace = &program.PIDNamespace{Dev: dev, Ino: ino}
-		// The kernel runtime knows children by their initial pids.
-		if r.who.Forks {
-			r.who.Forks = false
-			r.o.Warn("in this pid namespace the command's child processes can't be followed: they are not traced; -b %s without a command would", r.files[0].shown)
-		}
-	}
-	compiled, err := codegen.Compile(&r.b.prog, codegen.Options{Sleepable: rt.Features().Sleepable, HaveLoop: rt.Features().Loop})
-	if err != nil {
-		return nil, 0, fmt.Errorf("compiling probes: %w", err)
-	}
-	// The command is there already: it shall not have this limit.
-	if err := allowFiles(len(compiled.Spec.Programs)); err != nil {
-		return nil, 0, err
-	}
-	if r.sess, err = rt.Load(ctx, compiled.Spec); err != nil {
-		return nil, 0, permitted(err)
-	}
-	r.o.Doing(fmt.Sprintf("planting %d probes", len(compiled.Probes)))
-	failed, err := r.sess.Attach(ctx, compiled.Probes, r.who)
-	if ctx.Err() != nil {
-		return nil, 0, errInterrupted
-	}
-	if err != nil {
-		return nil, 0, permitted(err)
-	}
-	for _, e := range failed {
-		r.unplanted = append(r.unplanted, e.Probe.Cookie)
-	}
-	for i, e := range failed {
-		if i == 5 {
-			r.o.Warn("and %d more probes", len(failed)-i)
-			break
-		}
-		r.o.Warn("not probed: %#x in %s: %v", r.b.prog.Probes[e.Probe.Cookie].Addr, e.Probe.Path, e.Err)
-	}
-	r.o.Doing("")
-	r.unmapped()
-	n := len(compiled.Probes) - len(failed)
-	if n == 0 {
-		return nil, 0, fmt.Errorf("no probe could be attached: %w", failed[0])
-	}
-	return compiled, n, nil
-}
-
-// allowFiles raises the number of files that may be open to what n programs take: each
-// one, its types and its link.
-func allowFiles(n int) error {
-	need := uint64(3*n + 200)
-	var l unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) != nil || l.Cur >= need {
-		return nil
-	}
-	if unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: need, Max: max(l.Max, need)}) == nil {
-		return nil
-	}
-	return refuse(failed, fmt.Errorf("what matches needs %d programs, for which %d files may not be open here", n, need),
-		"match fewer functions, or raise ulimit -n; ferrotrace count needs few programs, however many functions it counts")
-}
-
 // emit passes an event on. After an error only the summary is tried: it has a second
 // place, and always closes a run.
 func (r *run) emit(e event.Event) {
@@ -331,11 +223,12 @@ func (r *run) emit(e event.Event) {
 }
 
 // release lets the command run.
-func (r *run) release() {
-	if r.command != nil {
-		r.command.Release()
+func (r *run) release() error {
+	if err := r.sess.Release(); err != nil {
+		return err
 	}
 	r.running = true
+	return nil
 }
 
 // ended waits until there is nothing left to trace; it returns at once when ctx is done.
@@ -384,15 +277,13 @@ const patience = 2 * time.Second
 
 func (r *run) close() error {
 	var errs []error
-	if r.sess != nil {
+	if r.running {
 		errs = append(errs, r.sess.Close())
-	}
-	if r.command != nil {
-		// Held for want of a successful start: it has not run an instruction.
-		if !r.running {
-			errs = append(errs, r.command.Kill())
+		if r.command != nil {
+			errs = append(errs, r.command.Close())
 		}
-		errs = append(errs, r.command.Close())
+	} else { // for want of a successful start
+		errs = append(errs, r.undo())
 	}
 	for _, p := range r.procs {
 		p.Close()
@@ -435,9 +326,4 @@ func (r *run) until(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithTimeout(ctx, r.o.For)
 	}
 	return context.WithCancel(ctx)
-}
-
-// Cost is about what a hit of a kernel probe on an instruction costs.
-func Cost(in x86.Inst) time.Duration {
-	return kernel.Cost(x86.Emulated(in), x86.IsNop5(in), in.Kind == x86.Ret)
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -39,11 +40,29 @@ type told struct {
 	err      error
 }
 
-// flow runs a session on a story of the fixture flow. emit may be nil.
-func flow(t *testing.T, run func(context.Context, Options) error, emit func(event.Event) error, o Options, story ...string) *told {
+// needRoot skips a test that uses the kernel runtime.
+func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: needs root, for the kernel's uprobes")
+	}
+}
+
+// both runs a test on each runtime.
+func both(t *testing.T, test func(t *testing.T, runtime string)) {
+	for _, rt := range []string{Kernel, User} {
+		t.Run(rt, func(t *testing.T) { test(t, rt) })
+	}
+}
+
+// flow runs a session on a story of the fixture flow. emit may be nil.
+func flow(t *testing.T, run func(context.Context, Options) error, emit func(event.Event) error, o Options, story ...string) *told {
+	t.Helper()
+	if o.Runtime == Kernel {
+		needRoot(t)
+	}
+	if o.Runtime == "" {
+		o.Runtime = Auto
 	}
 	got := &told{}
 	if o.Command == nil && story != nil {
@@ -52,8 +71,8 @@ func flow(t *testing.T, run func(context.Context, Options) error, emit func(even
 	o.Inlined, o.Limits = true, program.Limits{MaxStr: 256, MaxItems: 64, Depth: 8}
 	o.Idle = func() error { return nil }
 	o.Doing = func(string) {}
-	o.Note = func(format string, _ ...any) { got.notes = append(got.notes, format) }
-	o.Warn = func(format string, _ ...any) { got.warnings = append(got.warnings, format) }
+	o.Note = func(format string, a ...any) { got.notes = append(got.notes, fmt.Sprintf(format, a...)) }
+	o.Warn = func(format string, a ...any) { got.warnings = append(got.warnings, fmt.Sprintf(format, a...)) }
 	o.Emit = func(e event.Event) error {
 		got.events = append(got.events, e)
 		if emit != nil {
@@ -84,6 +103,18 @@ func (g *told) summary(t *testing.T) event.Summary {
 	return s
 }
 
+// status is the exit status that a run's error leads to.
+func (g *told) status() int {
+	var coder interface{ ExitCode() int }
+	switch {
+	case g.err == nil:
+		return 0
+	case errors.As(g.err, &coder):
+		return coder.ExitCode()
+	}
+	return failed
+}
+
 // calls counts the events of the two halves of calls.
 func (g *told) calls() (calls, ends int) {
 	for _, e := range g.events {
@@ -98,7 +129,9 @@ func (g *told) calls() (calls, ends int) {
 }
 
 // What does not fit into the ring while nobody reads is counted, call by call.
-func TestLossesAreExact(t *testing.T) {
+func TestLossesAreExact(t *testing.T) { both(t, lossesAreExact) }
+
+func lossesAreExact(t *testing.T, rt string) {
 	const made = 100_000
 	slow := true
 	got := flow(t, Trace, func(e event.Event) error {
@@ -107,7 +140,7 @@ func TestLossesAreExact(t *testing.T) {
 			time.Sleep(4 * time.Second) // the ring fills
 		}
 		return nil
-	}, Options{Patterns: []string{"flow::plain::hot"}}, "busy", strconv.Itoa(made))
+	}, Options{Runtime: rt, Patterns: []string{"flow::plain::hot"}}, "busy", strconv.Itoa(made))
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
@@ -131,8 +164,10 @@ func TestLossesAreExact(t *testing.T) {
 }
 
 // A limit shows so many calls with their ends; the others are hidden, not lost.
-func TestLimit(t *testing.T) {
-	got := flow(t, Trace, nil, Options{Patterns: []string{"flow::plain::serve"}, Limit: 7}, "server", "20")
+func TestLimit(t *testing.T) { both(t, limit) }
+
+func limit(t *testing.T, rt string) {
+	got := flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"flow::plain::serve"}, Limit: 7}, "server", "20")
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
@@ -146,7 +181,9 @@ func TestLimit(t *testing.T) {
 }
 
 // Whatever ends the output, the run is closed: no probe stays, the command ends.
-func TestOutputFails(t *testing.T) {
+func TestOutputFails(t *testing.T) { both(t, outputFails) }
+
+func outputFails(t *testing.T, rt string) {
 	for name, run := range map[string]func(context.Context, Options) error{"trace": Trace, "count": Count} {
 		t.Run(name, func(t *testing.T) {
 			full := errors.New("disk full")
@@ -158,7 +195,7 @@ func TestOutputFails(t *testing.T) {
 					return full
 				}
 				return nil
-			}, Options{Patterns: []string{"serve"}, For: 2 * time.Second}, "server", "20")
+			}, Options{Runtime: rt, Patterns: []string{"serve"}, For: 2 * time.Second}, "server", "20")
 			if !errors.Is(got.err, full) {
 				t.Errorf("error: %v", got.err)
 			}
@@ -173,8 +210,10 @@ func TestOutputFails(t *testing.T) {
 }
 
 // The command runs on if that is wished, without a probe.
-func TestLeave(t *testing.T) {
-	got := flow(t, Trace, nil, Options{Patterns: []string{"serve"}, For: 200 * time.Millisecond, Leave: true}, "server", "2")
+func TestLeave(t *testing.T) { both(t, leave) }
+
+func leave(t *testing.T, rt string) {
+	got := flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"serve"}, For: 200 * time.Millisecond, Leave: true}, "server", "2")
 	if got.err != nil {
 		t.Fatal(got.err)
 	}
@@ -195,10 +234,8 @@ func TestPatterns(t *testing.T) {
 		t.Errorf("error: %v", got.err)
 	}
 	for pattern, want := range map[string]int{"nosuch": 3, "a::(": 2, "/(/": 2, "src/x.rs:3": 2} {
-		err := flow(t, Trace, nil, Options{Patterns: []string{pattern}}, "work", "3").err
-		var coder interface{ ExitCode() int }
-		if !errors.As(err, &coder) || coder.ExitCode() != want {
-			t.Errorf("%s: %v does not exit with %d", pattern, err, want)
+		if got := flow(t, Trace, nil, Options{Patterns: []string{pattern}}, "work", "3"); got.status() != want {
+			t.Errorf("%s: %v does not exit with %d", pattern, got.err, want)
 		}
 	}
 }
@@ -241,33 +278,53 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// Probes that are in already, another tracer's, are not taken for the program's code.
+// Probes that are in already, another tracer's, are not taken for the program's code,
+// and not written over.
 func TestTwoAtOnce(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: needs root, for the kernel's uprobes")
-	}
+	needRoot(t)
 	file := fixture.Build(t, "flow", fixture.Release)
-	var second *told
-	first := flow(t, Trace, func(e event.Event) error {
-		if _, ok := e.(event.Attached); ok {
-			second = flow(t, Trace, nil, Options{Patterns: []string{"work"}}, "work", "3")
-		}
-		return nil
-	}, Options{Patterns: []string{"work"}, Binary: file, For: 500 * time.Millisecond})
-	if first.err != nil || second == nil || second.err != nil || len(second.warnings) > 0 {
-		t.Fatalf("first: %v, second: %+v", first.err, second)
-	}
-	if calls, ends := second.calls(); calls != 1 || ends != 1 {
-		t.Errorf("%d calls and %d ends, want one of each", calls, ends)
+	for _, rt := range []string{Kernel, User, Auto} {
+		t.Run(rt, func(t *testing.T) {
+			var second *told
+			first := flow(t, Trace, func(e event.Event) error {
+				if _, ok := e.(event.Attached); ok {
+					second = flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"work"}}, "work", "3")
+				}
+				return nil
+			}, Options{Patterns: []string{"work"}, Binary: file, For: 500 * time.Millisecond})
+			if first.err != nil || second == nil {
+				t.Fatalf("first: %v, second: %+v", first.err, second)
+			}
+			if rt == User { // forced: what can't be planted is left out by name
+				told := strings.Join(second.warnings, "\n")
+				if second.err != nil {
+					told = second.err.Error()
+				}
+				if calls, _ := second.calls(); calls != 0 || !strings.Contains(told, "breakpoint") {
+					t.Errorf("over the kernel's breakpoints: %d calls, %s", calls, told)
+				}
+				return
+			}
+			if second.err != nil || len(second.warnings) > 0 {
+				t.Fatalf("second: %+v", second)
+			}
+			if s := second.summary(t); s.Runtime != Kernel {
+				t.Errorf("%s took the %s runtime", rt, s.Runtime)
+			}
+			if rt == Auto && (len(second.notes) != 1 || !strings.HasPrefix(second.notes[0], "kernel runtime: ")) {
+				t.Errorf("notes: %q", second.notes)
+			}
+			if calls, ends := second.calls(); calls != 1 || ends != 1 {
+				t.Errorf("%d calls and %d ends, want one of each", calls, ends)
+			}
+		})
 	}
 }
 
 // A file that the process does not run is a library that it may load yet.
 func TestNotMapped(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: needs root, for the kernel's uprobes")
-	}
-	got := flow(t, Count, nil, Options{Patterns: []string{"serve"}, PIDs: []int{os.Getpid()},
+	needRoot(t)
+	got := flow(t, Count, nil, Options{Runtime: Kernel, Patterns: []string{"serve"}, PIDs: []int{os.Getpid()},
 		Binary: fixture.Build(t, "flow", fixture.Release), For: 100 * time.Millisecond})
 	if got.err != nil || len(got.notes) != 1 || !strings.Contains(got.notes[0], "has not mapped") {
 		t.Errorf("error: %v, notes: %q", got.err, got.notes)

@@ -11,7 +11,17 @@ type stacks struct {
 	known map[uint32][]target.Mapping
 }
 
-func newStacks() *stacks { return &stacks{known: map[uint32][]target.Mapping{}} }
+// newStacks begins with what processes have mapped now: one that ends soon can't be asked
+// by the time that its records are read.
+func newStacks(procs []*target.Process) *stacks {
+	s := &stacks{known: map[uint32][]target.Mapping{}}
+	for _, p := range procs {
+		if maps, err := p.Maps(); err == nil {
+			s.known[uint32(p.PID)] = maps
+		}
+	}
+	return s
+}
 
 // Stack returns the bounds of the mapping that addr is in.
 func (s *stacks) Stack(pid uint32, addr uint64) (low, high uint64, ok bool) {

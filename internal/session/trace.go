@@ -18,6 +18,7 @@ import (
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/record"
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/target"
 )
 
 // Trace shows each call of the functions that match, until what is traced ends, a
@@ -83,7 +84,11 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	}
 	notes.print(r.o.Note, r.o.Verbose)
 	t := &tracer{r: r, schema: compiled.Schema, enough: maxPending, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
-	t.stacks = newStacks()
+	procs := r.procs
+	if r.command != nil {
+		procs = []*target.Process{r.command.Process}
+	}
+	t.stacks = newStacks(procs)
 	t.schema.Func = newNames(t.stacks, r.files).at
 	t.joiner = calls.New(t.stacks, wallClock(), t.emit)
 	t.losses.clock = monotonic
@@ -94,7 +99,9 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	if err := r.o.Idle(); err != nil {
 		return err
 	}
-	r.release()
+	if err := r.release(); err != nil {
+		return err
+	}
 
 	// Ends: the target's, the time, the limit, the user's. Then the probes are taken
 	// out, and what is in the ring is read.
@@ -142,7 +149,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	r.emit(event.Lost{Events: lost + lostExits + lostOthers})
 	var cost time.Duration
 	for i, n := range t.hits {
-		cost += time.Duration(n) * Cost(r.b.insts[i])
+		cost += time.Duration(n) * r.cost(i)
 	}
 	r.emit(event.Summary{
 		Calls: t.shown + t.hidden + lost, Shown: t.shown, Hidden: t.hidden, Lost: lost, LostExits: lostExits,

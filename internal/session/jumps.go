@@ -1,0 +1,60 @@
+package session
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"ferrotrace/internal/target"
+)
+
+// jumpsError: the user runtime's jumps are in a process.
+type jumpsError struct{ pid int }
+
+func (e *jumpsError) Error() string {
+	return fmt.Sprintf("process %d has probes of another ferrotrace, or of one that was killed, in its code; the kernel's on top of them would end it", e.pid)
+}
+
+func (e *jumpsError) Hint() string {
+	return fmt.Sprintf("end that trace; what a killed one has left is taken out by tracing the process with --runtime user -p %d", e.pid)
+}
+
+// jumps looks for the user runtime's jumps in the processes that the kernel is to probe:
+// it takes the instruction that it probes from the file, and goes on behind it, which
+// may be inside of a jump.
+func (r *run) jumps() error {
+	pids := r.o.PIDs
+	if len(pids) == 0 && len(r.o.Command) == 0 {
+		entries, err := os.ReadDir("/proc")
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if pid, err := strconv.Atoi(e.Name()); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	var inodes []uint64
+	for _, f := range r.files {
+		inodes = append(inodes, inode(f.path))
+	}
+	for _, pid := range pids {
+		p, err := target.Open(pid)
+		if err != nil {
+			continue // it is none, or has ended
+		}
+		maps, err := p.Maps()
+		p.Close()
+		if err != nil {
+			continue
+		}
+		ours := slices.ContainsFunc(maps, func(m target.Mapping) bool { return strings.HasPrefix(m.Path, "/memfd:ferrotrace") })
+		if ours && slices.ContainsFunc(maps, func(m target.Mapping) bool { return m.Exec && slices.Contains(inodes, m.Inode) }) {
+			return &jumpsError{pid}
+		}
+	}
+	return nil
+}
