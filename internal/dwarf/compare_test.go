@@ -522,7 +522,14 @@ func TestLandingPads(t *testing.T) {
 	}
 	pads, catches := 0, 0
 	for _, r := range fr.Ranges() {
-		for _, s := range fr.LandingPads(r.Low) {
+		if got := fr.Within(r); !slices.Equal(got, []dwarf.Range{r}) {
+			t.Fatalf("within %+v are %+v", r, got)
+		}
+		sites, err := fr.LandingPads(r.Low)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range sites {
 			if !r.Contains(s.Low) || s.High > r.High || s.Low >= s.High || !r.Contains(s.Pad) {
 				t.Fatalf("%+v of function %+v", s, r)
 			}
@@ -543,8 +550,8 @@ func TestLandingPads(t *testing.T) {
 	if r, ok := fr.Range(syms[i].Addr); !ok || r.Low != syms[i].Addr || r.High != r.Low+syms[i].Size {
 		t.Errorf("frame %+v of a function at %#x with %d bytes", r, syms[i].Addr, syms[i].Size)
 	}
-	if len(fr.LandingPads(syms[i].Addr)) == 0 {
-		t.Error("risky has no landing pads")
+	if sites, err := fr.LandingPads(syms[i].Addr); len(sites) == 0 || err != nil {
+		t.Errorf("risky has no landing pads: %v", err)
 	}
 }
 

@@ -485,6 +485,7 @@ const (
 	LangRust = 0x1c
 	// LangMipsAssembler is what assemblers of all machines write.
 	LangMipsAssembler = 0x8001
+	LangAssembly      = 0x31
 )
 
 // Encodings of base types (DWARF 5 §7.8).

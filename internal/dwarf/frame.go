@@ -310,6 +310,17 @@ func (f *Frames) Ranges() []Range {
 	return rs
 }
 
+// Within lists the code of the frame descriptions that cover something of r, in the
+// order of addresses.
+func (f *Frames) Within(r Range) []Range {
+	var rs []Range
+	i := sort.Search(len(f.fdes), func(i int) bool { return f.fdes[i].end > r.Low })
+	for ; i < len(f.fdes) && f.fdes[i].start < r.High; i++ {
+		rs = append(rs, Range{f.fdes[i].start, f.fdes[i].end})
+	}
+	return rs
+}
+
 // CFARule says how the canonical frame address is computed: the register with the
 // DWARF number Reg plus Off, or, if Expr is not nil, by that expression.
 type CFARule struct {

@@ -277,7 +277,8 @@ func FuzzFrames(f *testing.F) {
 						t.Fatal("an empty rule")
 					}
 				}
-				fr.LandingPads(r.Low)
+				_, err := fr.LandingPads(r.Low)
+				wrong(t, err)
 				if i > 50 {
 					break
 				}

@@ -1,5 +1,7 @@
 package dwarf
 
+import "fmt"
+
 // CallSite is a run of instructions whose exceptions go to a landing pad.
 type CallSite struct {
 	Low, High uint64
@@ -11,30 +13,32 @@ type CallSite struct {
 const maxCallSites = 1 << 16
 
 // LandingPads lists the call sites with a landing pad of the function whose frame
-// description covers pc, from its language-specific data area in .gcc_except_table.
-// There are none if the function has no such area, or if it can't be read.
-func (f *Frames) LandingPads(pc uint64) []CallSite {
+// description covers pc, from its language-specific data area in .gcc_except_table:
+// none if the function has no such area. The error says that it has one that can't be
+// read.
+func (f *Frames) LandingPads(pc uint64) ([]CallSite, error) {
 	e := f.find(pc)
-	if e == nil || f.d.s.Mem == nil {
-		return nil
+	if e == nil {
+		return nil, nil
 	}
 	c := &f.cies[e.cie]
-	if !c.augmentation || c.lsda == peOmit || c.lsda&peIndirect != 0 {
-		return nil
+	if !c.augmentation || c.lsda == peOmit {
+		return nil, nil
 	}
 	b := buf{b: f.section[:e.limit], pos: int(e.off)}
 	if n := b.uleb(); n > uint64(b.left()) {
-		return nil
+		b.fail()
 	}
 	addr := f.pointer(&b, c.lsda, c.addrSize)
-	if b.bad || addr == 0 {
-		return nil
+	if !b.bad && addr == 0 {
+		return nil, nil
 	}
-	sites, ok := parseLSDA(f.d.s.Mem(addr), addr, Range{e.start, e.end})
-	if !ok {
-		return nil
+	if !b.bad && c.lsda&peIndirect == 0 && f.d.s.Mem != nil {
+		if sites, ok := parseLSDA(f.d.s.Mem(addr), addr, Range{e.start, e.end}); ok {
+			return sites, nil
+		}
 	}
-	return sites
+	return nil, fmt.Errorf("%w: exception table of the code at %#x", ErrDWARF, e.start)
 }
 
 // parseLSDA reads a language-specific data area, whose form is that of GCC's C++

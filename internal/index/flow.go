@@ -1,6 +1,7 @@
 package index
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -57,24 +58,33 @@ func (fl *flow) decode(ix *Index, outer *Instance) {
 
 func (fl *flow) landingPads(ix *Index, outer *Instance) {
 	fl.pads = map[uint64]bool{}
-	frames, err := ix.debug.Frames()
-	if err != nil {
-		return
-	}
-	for _, r := range outer.Ranges {
-		for _, s := range frames.LandingPads(r.Low) {
-			if s.Pad == 0 {
-				continue
-			}
-			fl.pads[s.Pad] = true
-			for i := range fl.code.Insts {
-				in := &fl.code.Insts[i]
-				if (in.Kind == x86.Call || in.Kind == x86.CallIndirect) && s.Low <= in.Addr && in.Addr < s.High {
-					fl.edges = append(fl.edges, x86.Edge{From: in.Addr, To: s.Pad})
-				}
+	sites, _ := ix.callSites(outer.Ranges)
+	for _, s := range sites {
+		fl.pads[s.Pad] = true
+		for i := range fl.code.Insts {
+			in := &fl.code.Insts[i]
+			if (in.Kind == x86.Call || in.Kind == x86.CallIndirect) && s.Low <= in.Addr && in.Addr < s.High {
+				fl.edges = append(fl.edges, x86.Edge{From: in.Addr, To: s.Pad})
 			}
 		}
 	}
+}
+
+// callSites are those of a function with a landing pad. The error says that it may have
+// more.
+func (ix *Index) callSites(parts []x86.Range) (sites []dwarf.CallSite, err error) {
+	frames, err := ix.debug.Frames()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range parts {
+		for _, frame := range frames.Within(dwarf.Range(r)) {
+			more, bad := frames.LandingPads(frame.Low)
+			err = errors.Join(err, bad)
+			sites = append(sites, more...)
+		}
+	}
+	return sites, err
 }
 
 func (fl *flow) frameBase(ix *Index, outer *Instance) {

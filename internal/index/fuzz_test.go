@@ -59,6 +59,10 @@ func FuzzIndex(f *testing.F) {
 				_, _ = in.Plan()
 			}
 		}
+		for _, r := range ix.Text().FunctionRanges() {
+			ix.Text().FunctionAt(r.Low)
+			ix.Text().FunctionAt(r.High - 1)
+		}
 		ix.PanicSites()
 		ix.NoMatch("shop::cart::add")
 	})

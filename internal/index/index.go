@@ -28,9 +28,13 @@ type Index struct {
 	debug     *dwarf.Data // nil without debug info
 	debugFile *objfile.File
 	types     *types.Reader
+	subs      []*subprogram // in order of offset
 	byOffset  map[dwarf.Offset]*subprogram
 	symbols   []objfile.Symbol // functions in order of address
 	functions []*Function
+	text      Text
+	// codeSections are the file's sections of code.
+	codeSections func() []objfile.CodeSection
 
 	of map[*subprogram]*Function
 
@@ -92,6 +96,8 @@ func Open(file, debugFile string) (*Index, error) {
 	}
 	ix := &Index{File: f, debugFile: f, byOffset: map[dwarf.Offset]*subprogram{},
 		of: map[*subprogram]*Function{}, outer: map[*subprogram]*Instance{}, flows: map[*Instance]*flow{}, refs: map[uint64][]x86.Ref{}}
+	ix.text.ix = ix
+	ix.codeSections = sync.OnceValue(f.CodeSections)
 	if debugFile != "" {
 		if err := ix.openDebugFile(debugFile); err != nil {
 			f.Close()
@@ -163,6 +169,11 @@ func (ix *Index) read() error {
 	if err != nil {
 		return fmt.Errorf("reading debug info: %w", err)
 	}
+	// A file of debug info has no contents for what is loaded.
+	if addr, b, ok := ix.File.SectionAddr(".eh_frame"); ok {
+		sections.EhFrame, sections.EhFrameAddr = b, addr
+	}
+	sections.Mem = ix.File.Bytes
 	d, err := dwarf.New(sections)
 	if err != nil {
 		// The symbols are still good.
@@ -178,6 +189,7 @@ func (ix *Index) read() error {
 	if err != nil {
 		ix.Problem = fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err)
 	}
+	ix.subs = subs
 	ix.group(subs)
 	return nil
 }
@@ -332,9 +344,13 @@ func thinLTO(symbol string) string {
 }
 
 // partOf takes the suffix off a symbol that names a part of a function which was
-// split from the rest (LLVM's and GCC's .cold, BOLT's .warm and .cold.N).
+// split from the rest: LLVM's and GCC's .cold, LLVM's .eh and .__part.N for sections of
+// basic blocks, BOLT's .warm and .cold.N.
 func partOf(symbol string) (base string, part bool) {
-	for _, mark := range []string{".cold", ".warm"} {
+	if strings.IndexByte(symbol, '.') < 0 {
+		return symbol, false
+	}
+	for _, mark := range []string{".cold", ".warm", ".__part", ".eh"} {
 		if i := strings.Index(symbol, mark); i > 0 {
 			rest := symbol[i+len(mark):]
 			if rest == "" || rest[0] == '.' {

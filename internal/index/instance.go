@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/objfile"
 	"ferrotrace/internal/rust/demangle"
 	"ferrotrace/internal/x86"
 )
@@ -83,18 +84,38 @@ func (f *Function) Counts() (outOfLine, inlined int) {
 
 // bare is the instance of a function of which only the symbol is known.
 func (ix *Index) bare(f *Function) (*Instance, error) {
-	low, high := f.symbol.Addr, f.symbol.Addr+f.symbol.Size
-	if f.symbol.Size == 0 {
-		// Assembly often states no size: up to the next symbol then.
-		i := sort.Search(len(ix.symbols), func(i int) bool { return ix.symbols[i].Addr > low })
-		if i == len(ix.symbols) {
-			return nil, fmt.Errorf("%s: its end is not known", f.Name)
-		}
-		high = ix.symbols[i].Addr
+	r, ok := ix.codeOf(f.symbol)
+	if !ok {
+		return nil, fmt.Errorf("%s: its end is not known", f.Name)
 	}
-	in := &Instance{Fn: f, Symbol: f.symbol.Name, Ranges: append([]x86.Range{{Low: low, High: high}}, ix.splitParts(f.symbol.Name)...)}
+	in := &Instance{Fn: f, Symbol: f.symbol.Name, Ranges: append([]x86.Range{r}, ix.splitParts(f.symbol.Name)...)}
 	in.Outer = in
 	return in, nil
+}
+
+// codeOf is the code that a symbol names; not ok if its size can't be true.
+func (ix *Index) codeOf(s objfile.Symbol) (x86.Range, bool) {
+	end := ix.codeEnd(s.Addr)
+	if s.Size > 0 {
+		return x86.Range{Low: s.Addr, High: s.Addr + s.Size}, s.Size <= end-s.Addr
+	}
+	// Assembly often states no size: up to the next function then.
+	i := sort.Search(len(ix.symbols), func(i int) bool { return ix.symbols[i].Addr > s.Addr })
+	if i < len(ix.symbols) {
+		end = min(end, ix.symbols[i].Addr)
+	}
+	return x86.Range{Low: s.Addr, High: end}, end > s.Addr
+}
+
+// codeEnd is the end of the section that code at an address is in, or of the segment if
+// the file has no sections; addr itself if it is in none.
+func (ix *Index) codeEnd(addr uint64) uint64 {
+	for _, s := range ix.codeSections() {
+		if s.Low <= addr && addr < s.High {
+			return s.High
+		}
+	}
+	return addr + uint64(len(ix.File.Bytes(addr)))
 }
 
 // splitParts are the parts of a function that were split from it under names of their

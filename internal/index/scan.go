@@ -26,6 +26,8 @@ type subprogram struct {
 	declFile uint64
 	declLine uint64
 	low      uint64 // the lowest address of live code, 0 for none
+	high     uint64 // behind the range that begins at low
+	split    bool   // there are more live ranges
 	noreturn bool
 	inlines  []inlined
 }
@@ -139,8 +141,12 @@ func readSubprogram(u *dwarf.Unit, e *dwarf.Entry, sc *scope, executable func(ui
 		// their addresses are 0 or tombstones.
 		if ranges, err := e.Ranges(); err == nil {
 			for _, r := range ranges {
-				if executable(r.Low) && (s.low == 0 || r.Low < s.low) {
-					s.low = r.Low
+				if !executable(r.Low) {
+					continue
+				}
+				s.split = s.split || s.low != 0
+				if s.low == 0 || r.Low < s.low {
+					s.low, s.high = r.Low, r.High
 				}
 			}
 		}

@@ -209,6 +209,15 @@ func checkAgainstGo(t *testing.T, f *File, path string) {
 	if n == 0 && len(gs) > 0 {
 		t.Log("no symbols")
 	}
+	var code []CodeSection
+	for _, s := range g.Sections {
+		if s.Flags&elf.SHF_EXECINSTR != 0 && s.Type != elf.SHT_NOBITS {
+			code = append(code, CodeSection{s.Name, s.Addr, s.Addr + s.Size})
+		}
+	}
+	if got := f.CodeSections(); !slices.Equal(got, code) {
+		t.Errorf("sections of code %+v, Go %+v", got, code)
+	}
 	for _, s := range g.Sections {
 		if s.Type == elf.SHT_NOBITS || s.Type == elf.SHT_NULL {
 			continue

@@ -159,6 +159,28 @@ func (f *File) SectionAddr(name string) (addr uint64, data []byte, ok bool) {
 	return s.addr, b, b != nil
 }
 
+// CodeSection is a section of machine code, within one executable segment.
+type CodeSection struct {
+	Name      string
+	Low, High uint64 // addresses, as linked; High is behind the last byte
+}
+
+// CodeSections lists the sections of code that are loaded from the file, in the order
+// of the file's table of sections.
+func (f *File) CodeSections() []CodeSection {
+	var code []CodeSection
+	for i := range f.sections {
+		s := &f.sections[i]
+		if s.flags&elf.SHF_ALLOC == 0 || s.flags&elf.SHF_EXECINSTR == 0 || s.size == 0 || s.typ == elf.SHT_NOBITS {
+			continue
+		}
+		if g := f.segment(s.addr); g != nil && g.Exec && s.size <= g.FileSize-min(g.FileSize, s.addr-g.Addr) {
+			code = append(code, CodeSection{s.name, s.addr, s.addr + s.size})
+		}
+	}
+	return code
+}
+
 // HasDWARF reports whether the file has debug information entries.
 func (f *File) HasDWARF() bool { return f.holds(".debug_info") || f.holds(".zdebug_info") }
 
