@@ -25,8 +25,12 @@ type plan struct {
 	static bool          // the load bias is needed
 	fixed  int           // bytes of the fixed part
 	ops    []op
+	spans  []span // by value
 	roots  []root
 }
+
+// span is a value in the fixed part, and which ops fetch it.
+type span struct{ off, size, first, end int }
 
 // op puts one piece of a value into the fixed part.
 type op struct {
@@ -147,6 +151,7 @@ func (pl *planner) value(v *program.Value) record.Value {
 		pl.plan.static = pl.plan.static || o.Expr.Uses(location.OpStatic)
 		pl.plan.ops = append(pl.plan.ops, o)
 	}
+	pl.plan.spans = append(pl.plan.spans, span{out.Off, align8(size), len(pl.plan.ops) - len(ops), len(pl.plan.ops)})
 	pl.root(root{off: out.Off, class: c, reads: reads}, edges, size, out.Holes)
 	pl.plan.own = pl.plan.own || v.OwnFrame && len(edges) > 0
 	return out

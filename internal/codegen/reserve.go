@@ -12,16 +12,14 @@ import (
 )
 
 // Records built in the ring. A scratch slot costs an atomic exchange and a copy of
-// the record, which is most of what a record costs beside the clock. What is not deep
-// can do without: all that decides a record's size (the words of the values that say
-// where their pointers lead, and whether) is put into the frame first, the size is
-// computed, room reserved, and the rest written where it stays. Only what pointers
-// lead to is read after that, for its size is known and it may be large. A read that
-// fails leaves room unused at the end, so a record may be shorter than its room.
+// the record, 11 ns of 39 for an entry with a &str. What is not deep can do without.
+// What decides the record's size (the values that pointers are followed from) is
+// evaluated in the frame, its size is computed, room reserved, and all the rest is
+// written where it stays. A read that fails leaves room unused at the end: a record
+// may be shorter than its room.
 //
-// A record that finds no room has cost no clock and no read of strings. The clock is
-// read when the room is reserved: a ring's records are in order of time but for
-// programs that interrupt each other.
+// A record that finds no room has cost neither clock nor reads of what pointers lead
+// to. The clock is read last.
 
 // home is where an item keeps what it evaluates, as offsets from a base.
 type home struct {
@@ -35,21 +33,69 @@ var inSlot = home{
 	failed: slotRecord + record.OffFailed, bias: slotBias, values: slotRecord + record.HeaderSize,
 }
 
+// inRing is a record that is being written in place.
+var inRing = home{
+	base: r9, thread: record.OffPID, cfa: record.OffCFA, flags: record.OffFlags, failed: record.OffFailed,
+	values: record.HeaderSize,
+}
+
 // Frame of an item that builds its record in the ring, below what expressions use.
 const (
-	frameThread   = frameSaved - 8 // u32 pid, u32 tid, as in the record
-	frameCFA      = frameSaved - 16
-	frameRecFlags = frameSaved - 24
-	frameFailed   = frameSaved - 32
-	frameRecBias  = frameSaved - 40
-	frameTop      = frameRecBias // below it the fixed part, then what extents are in use
+	frameThread    = frameSaved - 8 // u32 pid, u32 tid, as in the record
+	frameCFA       = frameSaved - 16
+	frameRecFlags  = frameSaved - 24
+	frameFailed    = frameSaved - 32
+	frameBiasKept  = frameSaved - 40
+	frameEvaluated = frameBiasKept // below it the values, then what their regions take
 
 	frameSize = 512 // MAX_BPF_STACK (kernel, include/linux/filter.h)
 )
 
+// inFrame has values at their offsets in the fixed part, from its end down.
+func inFrame(fixed int) home {
+	return home{
+		base: r10, thread: frameThread, cfa: frameCFA, flags: frameRecFlags, failed: frameFailed, bias: frameBiasKept,
+		values: frameEvaluated - fixed,
+	}
+}
+
+// early is what of an item must be evaluated before there is room.
+type early struct {
+	spans       []bool // by plan.spans
+	thread, cfa bool
+	fails       bool // some of it may
+	bytes       int  // of the frame, for values
+}
+
+// early says what decides the record's size, and what is to be done though there be
+// no room: an exit's saved word is taken in any case, lest a later call find it.
+func (p *plan) early() early {
+	e := early{spans: make([]bool, len(p.spans)), thread: p.save != nil, cfa: p.save != nil || p.own || p.cfa.Uses(location.OpStatic)}
+	for i, s := range p.spans {
+		for _, r := range p.roots {
+			e.spans[i] = e.spans[i] || r.off == s.off
+		}
+		ops := p.ops[s.first:s.end]
+		for _, o := range ops {
+			e.spans[i] = e.spans[i] || o.Expr.Uses(location.OpSaved) || o.Expr.Uses(location.OpStatic)
+		}
+		if !e.spans[i] {
+			continue
+		}
+		e.bytes = p.fixed
+		for _, o := range ops {
+			saved := o.Expr.Uses(location.OpSaved)
+			e.thread = e.thread || saved
+			e.cfa = e.cfa || saved || o.Expr.Uses(location.OpCFA)
+			e.fails = e.fails || o.bit >= 0
+		}
+	}
+	return e
+}
+
 // flat says whether an item's record can be built in the ring: nothing hangs on what
-// its pointers lead to, what is kept of it fits into the frame, and all that its
-// pointers may lead to into a record.
+// its pointers lead to, what has to be evaluated early fits into the frame, and all
+// that its pointers may lead to into a record.
 func (g *generator) flat(p *plan) bool {
 	n, most := 0, record.HeaderSize+p.fixed
 	for _, r := range p.roots {
@@ -65,7 +111,7 @@ func (g *generator) flat(p *plan) bool {
 			most += record.RegionSize + align8(int(size*count))
 		}
 	}
-	return frameSize+frameTop >= align8(p.fixed)+8*n && most <= g.sizes.record
+	return p.early().bytes+8*n <= frameSize+frameEvaluated && most <= g.sizes.record
 }
 
 func (g *generator) allFlat() bool {
@@ -112,49 +158,50 @@ type edgeAt struct {
 	value, size int
 }
 
-// reserveBody makes the record of p; r6 is the context. Once the room is there r8 is
-// the record, r7 the place of the next region, and r9 that region's size.
+// reserveBody makes the record of p; r6 is the context. At first r9 is the record's
+// size. Once there is room it is the record, r7 the place of the next region.
 func (g *generator) reserveBody(f *fn, p *plan) {
 	done, lost := f.newLabel("done"), f.newLabel("lost")
-	f.at = home{
-		base: r10, thread: frameThread, cfa: frameCFA, flags: frameRecFlags, failed: frameFailed, bias: frameRecBias,
-		values: frameTop - align8(p.fixed),
-	}
+	f.at = inFrame(p.fixed)
 	if p.cond >= 0 {
 		f.unless(p.cond, r6, done)
 	}
-	g.thread(f, done)
-	f.mov(r1, r7)
-	f.emit(asm.LSh.Imm(r1, 32), asm.RSh.Imm(r7, 32), asm.Or.Reg(r7, r1))
-	f.store(r10, frameThread, r7, u64)
+	e := p.early()
+	flags := e.cfa && p.cfaBad || g.p.PIDNamespace != nil // what the frame has
+	if e.thread || g.p.PIDNamespace != nil {
+		g.thread(f, done)
+		f.mov(r1, r7)
+		f.emit(asm.LSh.Imm(r1, 32), asm.RSh.Imm(r7, 32), asm.Or.Reg(r7, r1))
+		f.store(r10, frameThread, r7, u64)
+	}
 	if p.static {
 		g.bias(f, done)
 	}
-	flags, fails := p.cfaBad || g.p.PIDNamespace != nil, false
-	for _, o := range p.ops {
-		fails = fails || o.bit >= 0
-	}
-	if g.p.PIDNamespace != nil {
+	switch {
+	case g.p.PIDNamespace != nil:
 		f.load(r1, r10, frameFlags, u64)
 		f.store(r10, frameRecFlags, r1, u64)
-	} else if flags {
+	case flags:
 		f.storeImm(r10, frameRecFlags, 0, u64)
 	}
-	if fails {
+	if e.fails {
 		f.storeImm(r10, frameFailed, 0, u64)
 	}
-	g.cfa(f, p)
-	g.save(f, p)
-	for _, o := range p.ops {
-		g.piece(f, p, o)
+	if e.cfa {
+		g.cfa(f, p)
 	}
-
+	g.save(f, p)
+	for i, s := range p.spans {
+		if e.spans[i] {
+			g.pieces(f, p, s)
+		}
+	}
 	var edges []edgeAt
 	f.imm(r9, int64(record.HeaderSize+p.fixed))
 	for _, r := range p.roots {
 		first := len(edges)
-		for _, e := range r.edges {
-			edges = append(edges, edgeAt{e, f.at.values + r.off, f.at.values - 8*(len(edges)+1)})
+		for _, edge := range r.edges {
+			edges = append(edges, edgeAt{edge, f.at.values + r.off, f.at.values - 8*(len(edges)+1)})
 		}
 		g.measure(f, p, r, edges[first:])
 	}
@@ -164,46 +211,65 @@ func (g *generator) reserveBody(f *fn, p *plan) {
 	f.imm(r3, 0)
 	f.helper(asm.FnRingbufReserve)
 	f.emit(asm.JEq.Imm(r0, 0, lost))
-	f.mov(r8, r0)
+	f.store(r0, record.OffLength, r9, u32)
+	f.mov(r9, r0)
+	f.at = inRing
 
-	f.storeImm(r8, record.OffVersion, int64(record.Version|g.number<<16), u32)
-	f.store(r8, record.OffLength, r9, u32)
+	f.storeImm(r9, record.OffVersion, int64(record.Version|g.number<<16), u32)
 	f.mov(r1, r6)
 	f.helper(asm.FnGetAttachCookie)
-	f.store(r8, record.OffCookie, r0, u64)
-	f.load(r1, r10, frameThread, u64)
-	f.store(r8, record.OffPID, r1, u64)
-	f.helper(asm.FnKtimeGetNs)
-	f.store(r8, record.OffTime, r0, u64)
-	f.load(r1, r10, frameCFA, u64)
-	f.store(r8, record.OffCFA, r1, u64)
-	f.mov(r1, r8)
+	f.store(r9, record.OffCookie, r0, u64)
+	if e.thread || g.p.PIDNamespace != nil {
+		f.load(r1, r10, frameThread, u64)
+		f.store(r9, record.OffPID, r1, u64)
+	} else {
+		f.helper(asm.FnGetCurrentPidTgid)
+		f.store(r9, record.OffTID, r0, u32)
+		f.emit(asm.RSh.Imm(r0, 32))
+		f.store(r9, record.OffPID, r0, u32)
+	}
+	f.mov(r1, r9)
 	f.addImm(r1, record.OffComm)
 	f.imm(r2, 16)
 	f.helper(asm.FnGetCurrentComm)
-	f.storeImm(r8, record.OffItem, int64(p.item), u64) // and flags, regions
+	f.storeImm(r9, record.OffItem, int64(p.item), u64) // and flags, regions
 	if flags {
 		f.load(r1, r10, frameRecFlags, u64)
-		f.store(r8, record.OffFlags, r1, u16)
+		f.store(r9, record.OffFlags, r1, u16)
 	}
-	if fails {
+	if e.fails {
 		f.load(r1, r10, frameFailed, u64)
-		f.store(r8, record.OffFailed, r1, u64)
+		f.store(r9, record.OffFailed, r1, u64)
 	} else {
-		f.storeImm(r8, record.OffFailed, 0, u64)
+		f.storeImm(r9, record.OffFailed, 0, u64)
 	}
-	for off := 0; off < p.fixed; off += 8 {
-		f.load(r1, r10, f.at.values+off, u64)
-		f.store(r8, record.HeaderSize+off, r1, u64)
+	if e.cfa {
+		f.load(r1, r10, frameCFA, u64)
+		f.store(r9, record.OffCFA, r1, u64)
+	} else {
+		g.cfa(f, p)
 	}
-	if len(edges) > 0 {
-		f.mov(r7, r8)
-		f.addImm(r7, int32(record.HeaderSize+p.fixed))
-		for _, e := range edges {
-			g.region(f, p, e)
+	for i, s := range p.spans {
+		if !e.spans[i] {
+			g.pieces(f, p, s)
+			continue
+		}
+		for off := s.off; off < s.off+s.size; off += 8 {
+			f.load(r1, r10, inFrame(p.fixed).values+off, u64)
+			f.store(r9, record.HeaderSize+off, r1, u64)
 		}
 	}
-	f.mov(r1, r8)
+	if len(edges) > 0 {
+		f.mov(r7, r9)
+		f.addImm(r7, int32(record.HeaderSize+p.fixed))
+		for _, edge := range edges {
+			g.region(f, p, edge)
+		}
+	}
+	// Reading the counter right behind an exchange takes 6 ns more than here.
+	f.helper(asm.FnKtimeGetNs)
+	f.store(r9, record.OffTime, r0, u64)
+	f.mov(r1, r9)
 	f.imm(r2, 0)
 	f.helper(asm.FnRingbufSubmit)
 	f.jump(done)
@@ -212,6 +278,12 @@ func (g *generator) reserveBody(f *fn, p *plan) {
 	f.imm(r1, int64(counter(p.kind, true)))
 	f.call(fnLose)
 	f.place(done)
+}
+
+func (g *generator) pieces(f *fn, p *plan, s span) {
+	for _, o := range p.ops[s.first:s.end] {
+		g.piece(f, p, o)
+	}
 }
 
 // bias computes the load bias of the probe's file.
@@ -224,7 +296,7 @@ func (g *generator) bias(f *fn, out string) {
 	f.load(r1, r0, siteAddr, u64)
 	f.load(r2, r6, offIP, u64)
 	f.emit(asm.Sub.Reg(r2, r1))
-	f.store(r10, frameRecBias, r2, u64)
+	f.store(r10, frameBiasKept, r2, u64)
 }
 
 // measure adds to r9 the room for the regions of a root, and keeps their sizes.
@@ -308,15 +380,15 @@ func (g *generator) ownFrame(f *fn, p *plan, e edgeAt) {
 	f.place(outside)
 }
 
-// region writes the region of e at r7, if there is one, and moves r7 and the record's length on.
+// region writes the region of e at r7, if it has one, and moves r7 behind it.
 func (g *generator) region(f *fn, p *plan, e edgeAt) {
 	next, read, end := f.newLabel("next"), f.newLabel("read"), f.newLabel("end")
 	class, _, _ := g.extent(e.Edge)
-	f.load(r9, r10, e.size, u64)
-	f.emit(asm.JEq.Imm(r9, 0, next))
+	f.load(r8, r10, e.size, u64)
+	f.emit(asm.JEq.Imm(r8, 0, next))
 	f.storeImm(r7, record.RegionClass, class, u32)
-	f.addImm(r9, -record.RegionSize)
-	f.store(r7, record.RegionLength, r9, u32)
+	f.addImm(r8, -record.RegionSize)
+	f.store(r7, record.RegionLength, r8, u32)
 	f.load(r3, r10, e.value+int(e.Ptr), u64)
 	f.store(r7, record.RegionAddress, r3, u64)
 	if e.Len >= 0 {
@@ -326,30 +398,30 @@ func (g *generator) region(f *fn, p *plan, e edgeAt) {
 		f.storeImm(r7, record.RegionCount, 1, u64)
 	}
 	f.storeImm(r7, record.RegionStatus, record.StatusOK, u64)
-	f.load(r1, r8, record.OffRegions, u32)
+	f.load(r1, r9, record.OffRegions, u32)
 	f.addImm(r1, 1)
-	f.store(r8, record.OffRegions, r1, u32)
+	f.store(r9, record.OffRegions, r1, u32)
 	if p.own {
-		f.emit(asm.JNE.Imm(r9, 0, read))
+		f.emit(asm.JNE.Imm(r8, 0, read))
 		f.storeImm(r7, record.RegionStatus, record.StatusOwnFrame, u32)
 		f.jump(end)
 		f.place(read)
 	}
 	f.mov(r1, r7)
 	f.addImm(r1, record.RegionSize)
-	f.mov(r2, r9)
+	f.mov(r2, r8)
 	f.helper(g.o.read())
 	f.emit(asm.JEq.Imm(r0, 0, end))
-	// The room stays unused behind the record's end: its length shrinks.
-	f.load(r1, r8, record.OffLength, u32)
-	f.addImm(r9, 7)
-	f.emit(asm.And.Imm(r9, -8), asm.Sub.Reg(r1, r9))
-	f.store(r8, record.OffLength, r1, u32)
+	// Its room stays unused, behind the record's end.
+	f.load(r1, r9, record.OffLength, u32)
+	f.addImm(r8, 7)
+	f.emit(asm.And.Imm(r8, -8), asm.Sub.Reg(r1, r8))
+	f.store(r9, record.OffLength, r1, u32)
 	f.storeImm(r7, record.RegionLength, 0, u32)
 	f.storeImm(r7, record.RegionStatus, record.StatusUnreadable, u32)
-	f.imm(r9, 0)
+	f.imm(r8, 0)
 	f.place(end)
-	f.addImm(r9, record.RegionSize+7)
-	f.emit(asm.And.Imm(r9, -8), asm.Add.Reg(r7, r9))
+	f.addImm(r8, record.RegionSize+7)
+	f.emit(asm.And.Imm(r8, -8), asm.Add.Reg(r7, r8))
 	f.place(next)
 }

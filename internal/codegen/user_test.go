@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"unsafe"
 
@@ -480,5 +481,68 @@ func TestReserveSaved(t *testing.T) {
 		if len(got) != 3 || texts(got[1]) != "r: Point { x: 3, y: 4 }\n" || texts(got[2]) != "r: (unreadable)\n" {
 			t.Errorf("%+v: %s", o, all(got))
 		}
+	}
+}
+
+// TestReserveThreads: threads that write at once, on all CPUs, while the ring is read,
+// lose nothing uncounted, and no record has anything of another.
+func TestReserveThreads(t *testing.T) {
+	const threads, hits = 4, 20_000
+	u := loadUser(t, programOf(at(0x5000, entry(value("thread", tU64, inReg(0, 8, location.RDX)),
+		value("n", tU64, inReg(0, 8, location.RCX)), strArg("s", location.RDI, location.RSI)))), byReserve, func(c *Compiled) {
+		c.Spec.Maps[ftruntime.MapEvents].MaxEntries = 256 << 20
+	})
+	var running sync.WaitGroup
+	for i := range threads {
+		code, err := native.New(len(u.image.Code), func(uint64) ([]byte, error) {
+			return u.image.Link(at64(u.shared), at64(u.process)), nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { code.Close() })
+		running.Go(func() {
+			r := newRegisters(64)
+			for j := range r.data() {
+				r.data()[j] = byte('a' + i)
+			}
+			r.set(location.RDI, at64(r.data()))
+			r.set(location.RDX, uint64(i))
+			for n := range hits {
+				r.set(location.RSI, uint64(n%64))
+				r.set(location.RCX, uint64(n))
+				code.Call(u.image.Entries[u.Probes[0].Program].Offset, r.addr(), 0)
+			}
+			runtime.KeepAlive(r)
+		})
+	}
+	done := make(chan struct{})
+	go func() { running.Wait(); close(done) }()
+	seen := 0
+	read := func() {
+		for _, rec := range u.records(t) {
+			var i, n int
+			var s string
+			if _, err := fmt.Sscanf(texts(rec), "thread: %d\nn: %d\ns: %q\n", &i, &n, &s); err != nil {
+				t.Fatalf("%v: %s", err, texts(rec))
+			}
+			if s != strings.Repeat(string(rune('a'+i)), n%64) {
+				t.Errorf("thread %d, %d: %q", i, n, s)
+			}
+			seen++
+		}
+	}
+	for over := false; !over; {
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+		read()
+	}
+	lost := int(u.sum(t, ftruntime.MapCounters, uint32(ftruntime.EntryNoRoom)))
+	t.Logf("%d records, %d lost", seen, lost)
+	if seen+lost != threads*hits || seen == 0 {
+		t.Errorf("%d records and %d lost of %d", seen, lost, threads*hits)
 	}
 }

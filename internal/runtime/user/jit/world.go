@@ -52,6 +52,15 @@ func (c *compiler) clock(r routine) {
 // pidTgid() is tgid<<32 | tid. It changes rax, rcx, r9 and r11 only.
 func (c *compiler) pidTgid(routine) {
 	a := &c.a
+	ask := a.NewLabel()
+	c.knownTid(ask)
+	a.Load(4, asm.RCX, asm.At(asm.R11, shm.ProcPID))
+	a.Test(4, asm.RCX, asm.RCX)
+	a.JccNear(asm.E, ask)
+	a.Shift(asm.SHL, 8, asm.RCX, 32)
+	a.ALU(asm.OR, 8, asm.RAX, asm.RCX)
+	a.Ret()
+	a.Bind(ask)
 	a.Call(c.routine(routine{kind: doTid}))
 	a.Mov(4, asm.R9, asm.RAX)
 	a.Call(c.routine(routine{kind: doPid}))
@@ -67,17 +76,24 @@ func (c *compiler) orQuiet(l asm.Label) {
 	c.a.Jcc(asm.NE, l)
 }
 
+// knownTid leaves in eax the thread, and in r11 the process block, or jumps to ask if
+// the kernel has to say.
+func (c *compiler) knownTid(ask asm.Label) {
+	a := &c.a
+	a.MovAddr(asm.R11, Process, 0)
+	a.Load(8, asm.RAX, asm.At(asm.R11, shm.ProcTID))
+	a.Test(8, asm.RAX, asm.RAX)
+	a.Jcc(asm.E, ask)
+	a.Load(4, asm.RAX, asm.Mem{Base: asm.RAX, Index: asm.None, Scale: 1, FS: true})
+	a.Test(4, asm.RAX, asm.RAX)
+	a.Jcc(asm.E, ask)
+}
+
 // tid leaves the thread in eax. It changes rcx and r11 too.
 func (c *compiler) tid(routine) {
 	a := &c.a
 	ask, unknown := a.NewLabel(), a.NewLabel()
-	a.MovAddr(asm.R11, Process, 0)
-	a.Load(8, asm.RAX, asm.At(asm.R11, shm.ProcTID))
-	a.Test(8, asm.RAX, asm.RAX)
-	a.JccNear(asm.E, ask)
-	a.Load(4, asm.RAX, asm.Mem{Base: asm.RAX, Index: asm.None, Scale: 1, FS: true})
-	a.Test(4, asm.RAX, asm.RAX)
-	a.JccNear(asm.E, ask)
+	c.knownTid(ask)
 	a.Ret()
 	a.Bind(ask)
 	c.orQuiet(unknown)
@@ -187,13 +203,15 @@ func (c *compiler) comm(routine) {
 	a.Mov(4, asm.R10, asm.RSI)
 	a.Test(4, asm.R10, asm.R10)
 	a.Jcc(asm.E, bad)
-	a.Call(c.routine(routine{kind: doTid}))
+	ofThread, tid := a.NewLabel(), a.NewLabel()
+	c.knownTid(ofThread)
+	a.Bind(tid)
 	a.MovAddr(asm.R11, Shared, 0)
 	a.Load(4, asm.RSI, asm.At(asm.R11, shm.OffEpoch))
 	a.Shift(asm.SHL, 8, asm.RSI, 32)
 	a.ALU(asm.OR, 8, asm.RSI, asm.RAX) // epoch<<32 | tid
 	a.ALUImm(asm.AND, 4, asm.RAX, shm.CommSlots-1)
-	a.ImulImm(8, asm.RAX, asm.RAX, shm.CommSize)
+	c.scale(asm.RAX, shm.CommSize)
 	a.Lea(asm.RDI, asm.Idx(asm.R11, asm.RAX, 1, shm.OffComms))
 	a.ALULoad(asm.CMP, 8, asm.RSI, asm.At(asm.RDI, 0))
 	a.JccNear(asm.NE, ask)
@@ -253,6 +271,9 @@ func (c *compiler) comm(routine) {
 	a.Zero(asm.RAX)
 	a.Zero(asm.RDX)
 	a.Jmp(got)
+	a.Bind(ofThread)
+	a.Call(c.routine(routine{kind: doTid}))
+	a.Jmp(tid)
 	a.Bind(bad)
 	c.fail(syscall.EINVAL)
 }
