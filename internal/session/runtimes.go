@@ -185,7 +185,7 @@ func (r *run) unplantable() error {
 				addrs, cookies = append(addrs, p.Addr), append(cookies, uint64(i))
 			}
 		}
-		for i, p := range user.Explain(textOf(f), addrs) {
+		for i, p := range user.Explain(f.ix.Text(), addrs) {
 			if p.Err != nil {
 				return r.incomplete(cookies[i], p.Err)
 			}
@@ -202,7 +202,7 @@ func (r *run) incomplete(cookie uint64, err error) error {
 func (r *run) text(path string) (user.Text, error) {
 	for _, f := range r.files {
 		if f.path == path {
-			return textOf(f), nil
+			return f.ix.Text(), nil
 		}
 	}
 	return nil, fmt.Errorf("%s is not being traced", path)
@@ -338,7 +338,7 @@ func Runtimes(ix *index.Index) explain.Runtimes {
 		Kernel: kernelCost,
 		User: func(addrs []uint64) []explain.Way {
 			ways := make([]explain.Way, len(addrs))
-			for i, p := range user.Explain(textOf(&file{ix: ix}), addrs) {
+			for i, p := range user.Explain(ix.Text(), addrs) {
 				ways[i] = explain.Way(p)
 			}
 			return ways
