@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"ferrotrace/internal/runtime/user/inject"
@@ -140,8 +141,9 @@ func bounds(rs []inject.Range) (all inject.Range) {
 // elsewhere. bad are the addresses of sites that have none, for their code is not what
 // it should be.
 func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*patch.Patch]*text) (bad map[uint64]error, err error) {
-	if len(patches) == 0 {
-		return nil, nil
+	patches, changed, err := p.unchanged(ctx, patches, texts)
+	if err != nil || len(patches) == 0 {
+		return changed, err
 	}
 	// Where a thread that is about to execute a displaced instruction has to go.
 	moves := map[uint64]*patch.Patch{}
@@ -188,7 +190,35 @@ func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*
 			p.patches = append(p.patches, pt)
 		}
 	}
+	maps.Copy(bad, changed)
 	return bad, nil
+}
+
+// unchanged leaves out the patches that would displace an instruction, behind the bytes
+// that they write, at which the process has another's breakpoint: threads would not run
+// into it any more. bad are the addresses of their sites.
+func (p *process) unchanged(ctx context.Context, patches []*patch.Patch, texts map[*patch.Patch]*text) (sound []*patch.Patch, bad map[uint64]error, err error) {
+	bad = map[uint64]error{}
+	for _, pt := range patches {
+		last := pt.Displaced[len(pt.Displaced)-1]
+		n := last.Addr + uint64(last.Len) - pt.Addr
+		err := error(nil)
+		if jump := pt.Writes[len(pt.Writes)-1]; n > uint64(len(jump.Old)) {
+			err = p.t.CheckCode(ctx, pt.Addr, texts[pt].code(pt.Addr)[:n])
+		}
+		switch {
+		case err == nil:
+			sound = append(sound, pt)
+		case !errors.Is(err, inject.ErrConflict):
+			return nil, nil, err
+		}
+		for _, s := range pt.Sites {
+			if err != nil {
+				bad[s.Addr] = err
+			}
+		}
+	}
+	return sound, bad, nil
 }
 
 // way is where a stopped thread has to go on.

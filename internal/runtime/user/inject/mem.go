@@ -53,6 +53,21 @@ func (t *Tracee) WriteCode(ctx context.Context, addr uint64, old, new, file []by
 	return t.call(ctx, func(context.Context, time.Time) error { return t.writeCode(addr, old, new, file) })
 }
 
+// CheckCode is WriteCode without the writing: the error is a *ConflictError if something
+// else than want is there. It does not matter whether the process runs.
+func (t *Tracee) CheckCode(ctx context.Context, addr uint64, want []byte) error {
+	return t.call(ctx, func(context.Context, time.Time) error {
+		have := make([]byte, len(want))
+		if err := t.readAt(have, addr); err != nil {
+			return err
+		}
+		if !bytes.Equal(have, want) {
+			return &ConflictError{addr, want, have, t.culprit(addr, want, have, want)}
+		}
+		return nil
+	})
+}
+
 func (t *Tracee) writeCode(addr uint64, old, new, file []byte) error {
 	have := make([]byte, len(old))
 	if err := t.readAt(have, addr); err != nil {
