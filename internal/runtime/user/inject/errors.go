@@ -161,11 +161,16 @@ func refuse(pid int) error {
 // one that it may.
 func Check(pid int) error {
 	err := refuse(pid)
-	var traced *TracedError
-	if errors.As(err, &traced) && traced.Tracer == os.Getpid() {
+	var (
+		traced *TracedError
+		denied *PermissionError
+	)
+	switch {
+	case errors.As(err, &traced) && traced.Tracer == os.Getpid():
 		return nil
-	}
-	if err != nil {
+	case errors.As(err, &traced), errors.As(err, &denied): // they name the process
+		return err
+	case err != nil:
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	// Opening it asks what attaching does (mem_open in the kernel's fs/proc/base.c).
