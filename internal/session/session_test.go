@@ -303,6 +303,9 @@ func TestTwoAtOnce(t *testing.T) {
 				if calls, _ := second.calls(); calls != 0 || !strings.Contains(told, "breakpoint") {
 					t.Errorf("over the kernel's breakpoints: %d calls, %s", calls, told)
 				}
+				if calls, ends := first.calls(); calls != ends { // none if the command did not run
+					t.Errorf("the first sees %d calls and %d ends", calls, ends)
+				}
 				return
 			}
 			if second.err != nil || len(second.warnings) > 0 {
