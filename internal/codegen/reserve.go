@@ -63,7 +63,8 @@ func inFrame(fixed int) home {
 type early struct {
 	spans       []bool // by plan.spans
 	thread, cfa bool
-	fails       bool // some of it may
+	flags       bool // the record's flags may be other than 0 by then
+	fails       bool // some of the values may
 	bytes       int  // of the frame, for values
 }
 
@@ -97,7 +98,7 @@ func (p *plan) early() early {
 // its pointers lead to, what has to be evaluated early fits into the frame, and all
 // that its pointers may lead to into a record.
 func (g *generator) flat(p *plan) bool {
-	n, most := 0, record.HeaderSize+p.fixed
+	n, code, most := 0, 0, record.HeaderSize+p.fixed
 	for _, r := range p.roots {
 		if g.cs.deep(r.edges) {
 			return false
@@ -108,10 +109,12 @@ func (g *generator) flat(p *plan) bool {
 				return false
 			}
 			n++
+			code += cost(e)
 			most += record.RegionSize + align8(int(size*count))
 		}
 	}
-	return p.early().bytes+8*n <= frameSize+frameEvaluated && most <= g.sizes.record
+	// Half of what a slot's item may be long, since main may hold it.
+	return p.early().bytes+8*n <= frameSize+frameEvaluated && code <= maxRootCost/2 && most <= g.sizes.record
 }
 
 func (g *generator) allFlat() bool {
@@ -162,40 +165,13 @@ type edgeAt struct {
 // size. Once there is room it is the record, r7 the place of the next region.
 func (g *generator) reserveBody(f *fn, p *plan) {
 	done, lost := f.newLabel("done"), f.newLabel("lost")
-	f.at = inFrame(p.fixed)
 	if p.cond >= 0 {
 		f.unless(p.cond, r6, done)
 	}
 	e := p.early()
-	flags := e.cfa && p.cfaBad || g.p.PIDNamespace != nil // what the frame has
-	if e.thread || g.p.PIDNamespace != nil {
-		g.thread(f, done)
-		f.mov(r1, r7)
-		f.emit(asm.LSh.Imm(r1, 32), asm.RSh.Imm(r7, 32), asm.Or.Reg(r7, r1))
-		f.store(r10, frameThread, r7, u64)
-	}
-	if p.static {
-		g.bias(f, done)
-	}
-	switch {
-	case g.p.PIDNamespace != nil:
-		f.load(r1, r10, frameFlags, u64)
-		f.store(r10, frameRecFlags, r1, u64)
-	case flags:
-		f.storeImm(r10, frameRecFlags, 0, u64)
-	}
-	if e.fails {
-		f.storeImm(r10, frameFailed, 0, u64)
-	}
-	if e.cfa {
-		g.cfa(f, p)
-	}
-	g.save(f, p)
-	for i, s := range p.spans {
-		if e.spans[i] {
-			g.pieces(f, p, s)
-		}
-	}
+	e.thread = e.thread || g.p.PIDNamespace != nil
+	e.flags = e.cfa && p.cfaBad || g.p.PIDNamespace != nil
+	g.evaluate(f, p, e, done)
 	var edges []edgeAt
 	f.imm(r9, int64(record.HeaderSize+p.fixed))
 	for _, r := range p.roots {
@@ -213,13 +189,69 @@ func (g *generator) reserveBody(f *fn, p *plan) {
 	f.emit(asm.JEq.Imm(r0, 0, lost))
 	f.store(r0, record.OffLength, r9, u32)
 	f.mov(r9, r0)
-	f.at = inRing
+	g.fill(f, p, e)
+	if len(edges) > 0 {
+		f.mov(r7, r9)
+		f.addImm(r7, int32(record.HeaderSize+p.fixed))
+		for _, edge := range edges {
+			g.region(f, p, edge)
+		}
+	}
+	// Reading the counter right behind an exchange takes 6 ns more than here.
+	f.helper(asm.FnKtimeGetNs)
+	f.store(r9, record.OffTime, r0, u64)
+	f.mov(r1, r9)
+	f.imm(r2, 0)
+	f.helper(asm.FnRingbufSubmit)
+	f.jump(done)
 
+	f.place(lost)
+	f.imm(r1, int64(counter(p.kind, true)))
+	f.call(fnLose)
+	f.place(done)
+}
+
+// evaluate puts what is early into the frame.
+func (g *generator) evaluate(f *fn, p *plan, e early, out string) {
+	f.at = inFrame(p.fixed)
+	if e.thread {
+		g.thread(f, out)
+		f.mov(r1, r7)
+		f.emit(asm.LSh.Imm(r1, 32), asm.RSh.Imm(r7, 32), asm.Or.Reg(r7, r1))
+		f.store(r10, frameThread, r7, u64)
+	}
+	switch {
+	case g.p.PIDNamespace != nil:
+		f.load(r1, r10, frameFlags, u64)
+		f.store(r10, frameRecFlags, r1, u64)
+	case e.flags:
+		f.storeImm(r10, frameRecFlags, 0, u64)
+	}
+	if e.fails {
+		f.storeImm(r10, frameFailed, 0, u64)
+	}
+	if p.static {
+		g.bias(f, out)
+	}
+	if e.cfa {
+		g.cfa(f, p)
+	}
+	g.save(f, p)
+	for i, s := range p.spans {
+		if e.spans[i] {
+			g.pieces(f, p, s)
+		}
+	}
+}
+
+// fill writes the header, but for the time, and the fixed part.
+func (g *generator) fill(f *fn, p *plan, e early) {
+	f.at = inRing
 	f.storeImm(r9, record.OffVersion, int64(record.Version|g.number<<16), u32)
 	f.mov(r1, r6)
 	f.helper(asm.FnGetAttachCookie)
 	f.store(r9, record.OffCookie, r0, u64)
-	if e.thread || g.p.PIDNamespace != nil {
+	if e.thread {
 		f.load(r1, r10, frameThread, u64)
 		f.store(r9, record.OffPID, r1, u64)
 	} else {
@@ -233,7 +265,7 @@ func (g *generator) reserveBody(f *fn, p *plan) {
 	f.imm(r2, 16)
 	f.helper(asm.FnGetCurrentComm)
 	f.storeImm(r9, record.OffItem, int64(p.item), u64) // and flags, regions
-	if flags {
+	if e.flags {
 		f.load(r1, r10, frameRecFlags, u64)
 		f.store(r9, record.OffFlags, r1, u16)
 	}
@@ -259,25 +291,6 @@ func (g *generator) reserveBody(f *fn, p *plan) {
 			f.store(r9, record.HeaderSize+off, r1, u64)
 		}
 	}
-	if len(edges) > 0 {
-		f.mov(r7, r9)
-		f.addImm(r7, int32(record.HeaderSize+p.fixed))
-		for _, edge := range edges {
-			g.region(f, p, edge)
-		}
-	}
-	// Reading the counter right behind an exchange takes 6 ns more than here.
-	f.helper(asm.FnKtimeGetNs)
-	f.store(r9, record.OffTime, r0, u64)
-	f.mov(r1, r9)
-	f.imm(r2, 0)
-	f.helper(asm.FnRingbufSubmit)
-	f.jump(done)
-
-	f.place(lost)
-	f.imm(r1, int64(counter(p.kind, true)))
-	f.call(fnLose)
-	f.place(done)
 }
 
 func (g *generator) pieces(f *fn, p *plan, s span) {
