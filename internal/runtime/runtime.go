@@ -128,4 +128,7 @@ type Stats struct {
 	Missed map[string]uint64
 	// Unfollowed are children that are not traced for want of room in MapTargets.
 	Unfollowed uint64
+	// Executed are processes that have executed another program, in which a runtime that
+	// lives in them is not any more.
+	Executed uint64
 }

@@ -87,7 +87,7 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 	}
 	js, err := t.FindJournals(ctx)
 	child := *p
-	child.pid, child.t, child.hold = pid, t, false
+	child.pid, child.t, child.hold, child.executed = pid, t, false, nil
 	for _, j := range js {
 		if j.Addr() == p.journal.Addr() {
 			child.journal = j

@@ -2,6 +2,7 @@ package user
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -62,9 +63,18 @@ func (k *keeper) stop() {
 
 // look is the keeper's look at one process.
 func (p *process) look(ctx context.Context) {
+	p.lookForExec(ctx)
 	if !p.hasTID && p.leader.TID != 0 {
 		// A static program had not set it when its probes were planted.
 		p.findThreadID(ctx, []inject.ThreadState{p.leader})
 	}
 	p.remember(ctx)
+}
+
+// lookForExec notes whether the process has executed another program. One that ends
+// before anybody looks is not noticed.
+func (p *process) lookForExec(ctx context.Context) {
+	if p.executed != nil && !p.executed.Load() && errors.Is(p.t.Same(ctx), inject.ErrExec) {
+		p.executed.Store(true)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"ferrotrace/internal/runtime"
@@ -26,6 +27,9 @@ type process struct {
 	t       *inject.Tracee
 	journal *inject.Journal
 	hold    bool // it is a command that has not been released
+	// executed: it executes another program, so that there is nothing left in it; nil for
+	// a process that the session did not attach to.
+	executed *atomic.Bool
 
 	image   *jit.Image
 	mem     []byte // this process's mapping of the memory that is shared
@@ -58,7 +62,7 @@ const memoryName = "ferrotrace"
 
 // enter begins to trace a process. One that was held is stopped from here on.
 func enter(ctx context.Context, pid int, held *target.Command) (p *process, err error) {
-	p = &process{pid: pid, hold: held != nil}
+	p = &process{pid: pid, hold: held != nil, executed: new(atomic.Bool)}
 	if held != nil {
 		p.t, err = inject.AttachHeld(ctx, held)
 	} else {

@@ -36,6 +36,7 @@ func (p *process) remove(ctx context.Context) error {
 		err := unix.Kill(p.pid, unix.SIGKILL) // it is stopped, and this process's child: no other has its number
 		return errors.Join(os.NewSyscallError("kill", err), p.t.Detach())
 	}
+	p.lookForExec(ctx)
 	err := p.restore(ctx)
 	if err == nil {
 		err = p.unmap(ctx)

@@ -330,6 +330,11 @@ func (s *session) Stats() (st runtime.Stats, err error) {
 			}
 		}
 	}
+	for _, p := range s.order {
+		if p.executed.Load() {
+			st.Executed++
+		}
+	}
 	// What kind of record it was to be is not known.
 	st.Counters[runtime.EntryNoSlot] += s.skipped
 	return st, nil

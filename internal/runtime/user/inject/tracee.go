@@ -199,6 +199,12 @@ func (t *Tracee) again() error {
 	return err
 }
 
+// Same returns ErrExec if the process has executed another program since it was attached
+// to, ErrGone if it has ended. It need not be stopped.
+func (t *Tracee) Same(ctx context.Context) error {
+	return t.call(ctx, func(context.Context, time.Time) error { return t.same() })
+}
+
 // same returns ErrExec or ErrGone if the memory that was opened is no one's any more.
 func (t *Tracee) same() error {
 	var b [1]byte
