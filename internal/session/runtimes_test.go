@@ -205,3 +205,21 @@ func TestNamesOfEnded(t *testing.T) {
 		}
 	})
 }
+
+// What becomes another program is not traced any more by the user runtime, which says so.
+func TestExecuted(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("skipped: no bash, which becomes another program")
+	}
+	got := flow(t, Count, nil, Options{Runtime: User, Patterns: []string{"/^execute_/"}, Command: []string{bash, "-c", "exec sleep 0.5"}})
+	if got.err != nil {
+		t.Skipf("skipped: nothing in %s can be probed: %v", bash, got.err)
+	}
+	if !slices.ContainsFunc(got.warnings, func(w string) bool { return strings.Contains(w, "executed another program") }) {
+		t.Errorf("warnings: %q", got.warnings)
+	}
+	if s := got.summary(t); s.ExitStatus != "exit status 0" {
+		t.Errorf("the command: %s", s.ExitStatus)
+	}
+}

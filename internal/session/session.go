@@ -317,6 +317,9 @@ func (r *run) lost(stats runtime.Stats) (entries, exits, others uint64) {
 	if stats.Unfollowed > 0 {
 		r.o.Warn("%d child processes were not traced", stats.Unfollowed)
 	}
+	if stats.Executed > 0 {
+		r.o.Warn("%d of the processes executed another program, in which the user runtime is not: --runtime kernel would trace that too if it is of the same file", stats.Executed)
+	}
 	return entries, exits, others
 }
 
