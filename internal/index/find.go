@@ -120,7 +120,7 @@ func (ix *Index) withoutCode(pattern string) bool {
 	if err != nil {
 		return false
 	}
-	for _, s := range ix.byOffset {
+	for _, s := range ix.subs.all {
 		if s.low == 0 && s.name != "" && p.MatchName(canonical(ix.describe(s).pathText())) != path.NoMatch {
 			return true
 		}

@@ -7,14 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 
 	"ferrotrace/internal/dwarf"
 	"ferrotrace/internal/objfile"
-	"ferrotrace/internal/rust/demangle"
-	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
@@ -28,15 +25,12 @@ type Index struct {
 	debug     *dwarf.Data // nil without debug info
 	debugFile *objfile.File
 	types     *types.Reader
-	subs      []*subprogram // in order of offset
-	byOffset  map[dwarf.Offset]*subprogram
+	subs      subprograms
 	symbols   []objfile.Symbol // functions in order of address
 	functions []*Function
 	text      Text
 	// codeSections are the file's sections of code.
 	codeSections func() []objfile.CodeSection
-
-	of map[*subprogram]*Function
 
 	typedUnits sync.Map // *dwarf.Unit → bool
 	lines      sync.Map // *dwarf.Unit → *dwarf.LineTable
@@ -72,7 +66,9 @@ type Function struct {
 	abstract *subprogram // the entry that states its parameters; nil for a bare symbol
 	concrete []*subprogram
 	inlines  []inlineRef
-	symbol   objfile.Symbol // of a function without debug info
+	// instances is how many of them there are, before they have been collected.
+	instances int
+	symbol    objfile.Symbol // of a function without debug info
 }
 
 type inlineRef struct {
@@ -94,8 +90,8 @@ func Open(file, debugFile string) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	ix := &Index{File: f, debugFile: f, byOffset: map[dwarf.Offset]*subprogram{},
-		of: map[*subprogram]*Function{}, outer: map[*subprogram]*Instance{}, flows: map[*Instance]*flow{}, refs: map[uint64][]x86.Ref{}}
+	ix := &Index{File: f, debugFile: f,
+		outer: map[*subprogram]*Instance{}, flows: map[*Instance]*flow{}, refs: map[uint64][]x86.Ref{}}
 	ix.text.ix = ix
 	ix.codeSections = sync.OnceValue(f.CodeSections)
 	if debugFile != "" {
@@ -189,149 +185,9 @@ func (ix *Index) read() error {
 	if err != nil {
 		ix.Problem = fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err)
 	}
-	ix.subs = subs
-	ix.group(subs)
+	ix.subs = newSubprograms(subs)
+	ix.group()
 	return nil
-}
-
-// group makes functions of subprograms and symbols. Units repeat the abstract entries
-// of functions that were inlined across them: those of one symbol are one function.
-func (ix *Index) group(subs []*subprogram) {
-	for _, s := range subs {
-		ix.byOffset[s.off] = s
-	}
-	byKey := map[string]*Function{}
-	at := map[uint64]*Function{} // by the address of out-of-line code
-	of := ix.of
-	function := func(s *subprogram) *Function {
-		if f := of[s]; f != nil {
-			return f
-		}
-		d := ix.describe(s)
-		key := d.linkage
-		var text string
-		if key == "" {
-			text = d.pathText()
-			key = fmt.Sprintf("%s\x00%d", text, declLine(d.decl))
-		}
-		f := byKey[key]
-		if f == nil {
-			if text == "" {
-				text = d.pathText()
-			}
-			f = ix.newFunction(text)
-			f.linkage, f.abstract = d.linkage, s
-			f.File, f.Line = source(d.decl)
-			f.Rust = f.Rust || s.unit.Lang() == dwarf.LangRust
-			byKey[key] = f
-		}
-		of[s] = f
-		return f
-	}
-	for _, s := range subs {
-		if s.low == 0 {
-			continue
-		}
-		f := function(s)
-		switch g := at[s.low]; {
-		case g == nil:
-			at[s.low] = f
-			f.concrete = append(f.concrete, s)
-		case g != f:
-			g.merge(f.Name)
-		}
-		for n, in := range s.inlines {
-			if o := ix.byOffset[in.origin]; o != nil {
-				g := function(o)
-				g.inlines = append(g.inlines, inlineRef{s, n})
-			}
-		}
-	}
-	bySymbol := map[string]*Function{}
-	for i, s := range ix.symbols {
-		if f := at[s.Addr]; f != nil {
-			if thinLTO(s.Name) != f.linkage {
-				f.alias(s.Name)
-			}
-			continue
-		}
-		if base, part := partOf(s.Name); part && (byKey[base] != nil || bySymbol[base] != nil) {
-			continue
-		}
-		if i > 0 && ix.symbols[i-1].Addr == s.Addr {
-			if f := bySymbol[ix.symbols[i-1].Name]; f != nil {
-				f.alias(s.Name)
-				bySymbol[s.Name] = f
-				continue
-			}
-		}
-		text, rust := demangle.Demangle(s.Name)
-		if !rust {
-			text = s.Name
-		}
-		f := ix.newFunction(text)
-		f.linkage, f.symbol, f.Rust = s.Name, s, rust
-		bySymbol[s.Name] = f
-		ix.functions = append(ix.functions, f)
-	}
-	for _, s := range subs {
-		if f := of[s]; f != nil && f.abstract == s && len(f.concrete)+len(f.inlines) > 0 {
-			ix.functions = append(ix.functions, f)
-		}
-	}
-	sort.SliceStable(ix.functions, func(i, j int) bool { return ix.functions[i].Name < ix.functions[j].Name })
-}
-
-func declLine(s *subprogram) uint64 {
-	if s == nil {
-		return 0
-	}
-	return s.declLine
-}
-
-func (ix *Index) newFunction(text string) *Function {
-	return &Function{ix: ix, Name: canonical(text)}
-}
-
-// canonical writes a path in the one way in which paths are printed. What is no Rust
-// path, such as the name of a C++ function, stays as it is.
-func canonical(text string) string {
-	if p, err := path.Parse(text); err == nil {
-		text = p.String()
-	}
-	// Nobody writes the arguments that std's types have by default, and patterns may
-	// leave them out.
-	return unwritten.Replace(text)
-}
-
-var unwritten = strings.NewReplacer(
-	", alloc::alloc::Global>", ">",
-	", std::hash::random::RandomState>", ">",
-	", std::collections::hash::map::RandomState>", ">",
-)
-
-func (f *Function) alias(symbol string) {
-	name, ok := demangle.Demangle(symbol)
-	if !ok {
-		if strings.HasSuffix(f.Name, "::"+symbol) {
-			return // #[no_mangle]
-		}
-		name = symbol
-	}
-	f.merge(canonical(name))
-}
-
-// merge notes that f's code is that of another function too. Instances of one generic
-// function that share code differ in their types, so that no value is known for what
-// it is.
-func (f *Function) merge(name string) {
-	if path.Stem(name) == path.Stem(f.Name) {
-		f.Ambiguous = true
-		return
-	}
-	if !slices.Contains(f.Aliases, name) {
-		f.Aliases = append(f.Aliases, name)
-	}
 }
 
 // thinLTO takes off the suffix that ThinLTO gives to symbols that it makes visible to

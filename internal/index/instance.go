@@ -135,6 +135,17 @@ func (ix *Index) splitParts(symbol string) []x86.Range {
 	return ix.parts[symbol]
 }
 
+// isUnique says whether at most one function has the symbol.
+func (ix *Index) isUnique(symbol string) bool {
+	n := 0
+	for _, s := range ix.symbols {
+		if s.Name == symbol {
+			n++
+		}
+	}
+	return n <= 1
+}
+
 func (ix *Index) outOfLine(f *Function, s *subprogram) (*Instance, error) {
 	ix.mu.Lock()
 	in := ix.outer[s]
@@ -151,7 +162,8 @@ func (ix *Index) outOfLine(f *Function, s *subprogram) (*Instance, error) {
 		in.Symbol = ix.symbolAt(ranges[0].Low)
 	}
 	for _, r := range ix.splitParts(in.Symbol) {
-		if !slices.ContainsFunc(ranges, func(o x86.Range) bool { return o.Contains(r.Low) }) {
+		// Static functions of C may share a name, and so do their parts.
+		if ix.isUnique(in.Symbol) && !slices.ContainsFunc(ranges, func(o x86.Range) bool { return o.Contains(r.Low) }) {
 			ranges = append(ranges, r)
 		}
 	}
@@ -186,15 +198,15 @@ func (ix *Index) inlined(f *Function, ref inlineRef) (*Instance, error) {
 	if len(ranges) == 0 {
 		return nil, nil
 	}
-	outerFn := ix.functionOf(ref.in)
+	outerFn := ref.in.fn
 	outer, err := ix.outOfLine(outerFn, ref.in)
 	if err != nil {
 		return nil, err
 	}
 	in := &Instance{Fn: f, Inlined: true, Ranges: ranges, Outer: outer, entry: i.off, origin: i.origin, sub: ref.in, Caller: outerFn.Name}
 	if i.parent >= 0 {
-		if caller := ix.byOffset[ref.in.inlines[i.parent].origin]; caller != nil {
-			in.Caller = ix.functionOf(caller).Name
+		if caller := ix.subs.at(ref.in.inlines[i.parent].origin); caller != nil {
+			in.Caller = caller.fn.Name
 		}
 	}
 	if n, ok := e.Uint(dwarf.AttrCallFile); ok {
@@ -223,12 +235,6 @@ func (ix *Index) ranges(off dwarf.Offset) ([]x86.Range, error) {
 		}
 	}
 	return live, nil
-}
-
-func (ix *Index) functionOf(s *subprogram) *Function {
-	ix.mu.Lock()
-	defer ix.mu.Unlock()
-	return ix.of[s]
 }
 
 // symbolAt is the name of a symbol at an address, "" if there is none.

@@ -31,7 +31,7 @@ func (ix *Index) describe(s *subprogram) described {
 		}
 		// The last of the chain is the one that stands where the source has it.
 		d.scope = s.scope
-		next := ix.byOffset[s.ref]
+		next := ix.subs.at(s.ref)
 		if s.ref == 0 || next == nil {
 			break
 		}

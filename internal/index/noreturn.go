@@ -25,7 +25,7 @@ func (ix *Index) noReturn(addr uint64) bool {
 	defer ix.mu.Unlock()
 	if ix.never == nil {
 		ix.never = map[uint64]bool{}
-		for _, s := range ix.byOffset {
+		for _, s := range ix.subs.all {
 			if s.low != 0 && ix.isNoreturn(s) {
 				ix.never[s.low] = true
 			}
@@ -50,7 +50,7 @@ func (ix *Index) isNoreturn(s *subprogram) bool {
 		if s.noreturn {
 			return true
 		}
-		s = ix.byOffset[s.ref]
+		s = ix.subs.at(s.ref)
 	}
 	return false
 }

@@ -30,6 +30,7 @@ type subprogram struct {
 	split    bool   // there are more live ranges
 	noreturn bool
 	inlines  []inlined
+	fn       *Function // whose subprogram it is, nil if it has no code
 }
 
 // inlined is one DW_TAG_inlined_subroutine in a subprogram with live code.
@@ -152,4 +153,40 @@ func readSubprogram(u *dwarf.Unit, e *dwarf.Entry, sc *scope, executable func(ui
 		}
 	}
 	return s
+}
+
+// subprograms are found by their offset. buckets say where in all, which is in order of
+// offset, those begin that are at 1<<bucketBits bytes or multiples of it: there are too
+// many for a map, and too many questions for a search.
+type subprograms struct {
+	all     []*subprogram
+	offsets []dwarf.Offset
+	buckets []int32
+}
+
+const bucketBits = 7
+
+func newSubprograms(all []*subprogram) subprograms {
+	s := subprograms{all: all, offsets: make([]dwarf.Offset, len(all))}
+	for i, sub := range all {
+		s.offsets[i] = sub.off
+		for len(s.buckets) <= int(sub.off>>bucketBits) {
+			s.buckets = append(s.buckets, int32(i))
+		}
+	}
+	return s
+}
+
+// at is the subprogram whose entry is at off, nil if none is.
+
+func (s *subprograms) at(off dwarf.Offset) *subprogram {
+	if off>>bucketBits >= dwarf.Offset(len(s.buckets)) {
+		return nil
+	}
+	for i := int(s.buckets[off>>bucketBits]); i < len(s.offsets) && s.offsets[i] <= off; i++ {
+		if s.offsets[i] == off {
+			return s.all[i]
+		}
+	}
+	return nil
 }

@@ -76,7 +76,7 @@ func (t *Text) FunctionRanges() []x86.Range {
 func (t *Text) FunctionAt(addr uint64) (parts []x86.Range, targets []uint64, rust, ok bool) {
 	var compiled bool
 	if s := t.subprogramAt(addr); s != nil {
-		in, err := t.ix.outOfLine(t.ix.functionOf(s), s)
+		in, err := t.ix.outOfLine(s.fn, s)
 		if err != nil {
 			return nil, nil, false, false
 		}
@@ -116,7 +116,7 @@ func (t *Text) subprogramAt(addr uint64) *subprogram {
 
 func (t *Text) findSubs() {
 	t.subsOnce.Do(func() {
-		for _, s := range t.ix.subs {
+		for _, s := range t.ix.subs.all {
 			switch {
 			case s.low == 0:
 			case !s.split:

@@ -99,7 +99,7 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 	// The units' copies of one inlined function have entries of their own: the
 	// instance may refer to another copy than the one that stands for the function.
 	if in.Inlined {
-		if o := ix.byOffset[in.origin]; o != nil && o != in.Fn.abstract {
+		if o := ix.subs.at(in.origin); o != nil && o != in.Fn.abstract {
 			list, err := ix.children(o.off, dwarf.TagFormalParameter)
 			if err != nil {
 				return nil, err
