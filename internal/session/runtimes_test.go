@@ -2,7 +2,9 @@ package session
 
 import (
 	"bufio"
+	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -62,6 +64,45 @@ func TestProcess(t *testing.T) {
 		}
 		if err := cmd.Process.Signal(unix.Signal(0)); err != nil {
 			t.Errorf("the process: %v", err)
+		}
+	})
+}
+
+// A process that is killed under the trace ends it.
+func TestProcessEnds(t *testing.T) {
+	both(t, func(t *testing.T, rt string) {
+		cmd := server(t)
+		got := flow(t, Trace, func(e event.Event) error {
+			if _, ok := e.(event.Call); ok {
+				return cmd.Process.Kill()
+			}
+			return nil
+		}, Options{Runtime: rt, Patterns: []string{"serve"}, PIDs: []int{cmd.Process.Pid}, For: time.Minute})
+		if got.err != nil && !errors.Is(got.err, os.ErrProcessDone) {
+			t.Fatal(got.err)
+		}
+		if s := got.summary(t); s.Calls == 0 || s.Duration > 50*time.Second {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A user's Ctrl-C ends the trace and the command, with all that was seen.
+func TestCtrlC(t *testing.T) {
+	both(t, func(t *testing.T, rt string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		got := flow(t, func(_ context.Context, o Options) error { return Trace(ctx, o) }, func(e event.Event) error {
+			if _, ok := e.(event.Call); ok {
+				cancel()
+			}
+			return nil
+		}, Options{Runtime: rt, Patterns: []string{"serve"}}, "server", "60")
+		if got.err != nil {
+			t.Fatal(got.err)
+		}
+		if s := got.summary(t); s.Shown == 0 || s.ExitStatus != "killed by SIGTERM" {
+			t.Errorf("%+v", s)
 		}
 	})
 }
