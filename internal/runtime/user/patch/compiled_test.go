@@ -136,7 +136,7 @@ func (m *machine) all(t *testing.T, ranges []x86.Range, work uint64) {
 	for _, p := range problems {
 		t.Log(p)
 	}
-	var hows [4]int
+	var hows [int(Pun) + 1]int
 	sites := 0
 	for _, p := range patches {
 		hows[p.How]++

@@ -13,6 +13,8 @@
 //     one of five;
 //   - Around: a jump of five bytes that begins before the site, as for a return with
 //     its epilogue;
+//   - ShortToRoom: as ShortToPadding, to room that is made: a patch nearby, without a
+//     site, displaces more bytes than its own jump takes;
 //   - Pun: a jump whose displacement is, in part or entirely, the bytes of the
 //     instructions that follow, which stay as they are; its target has to be mapped
 //     wherever that leads (Duck, Gao, Roychoudhury: Binary Rewriting without Control
@@ -89,11 +91,12 @@ const (
 	Jump5 How = iota
 	ShortToPadding
 	Around
+	ShortToRoom
 	Pun
 )
 
 func (h How) String() string {
-	return [...]string{"5-byte jump", "short jump to padding", "5-byte jump before it", "punned jump"}[h]
+	return [...]string{"5-byte jump", "short jump to padding", "5-byte jump before it", "short jump to room made nearby", "punned jump"}[h]
 }
 
 // Write is bytes to be changed.
@@ -122,7 +125,8 @@ type Patch struct {
 
 	raw  []byte // of Displaced
 	pads uint64 // bytes of padding behind Displaced that are overwritten
-	room uint64 // ShortToPadding: the address of the padding
+	room uint64 // where a short jump leads; 0: it is none
+	host *Patch // that has made the room, nil if it is padding
 }
 
 // Code is the code of a trampoline.
@@ -159,7 +163,7 @@ func (p *Patch) Planted(pc uint64) uint64 {
 // be waited for. Return addresses never point into a trampoline, but for those of a
 // probe's own calls.
 func (p *Patch) Removed(pc uint64) (uint64, bool) {
-	if p.How == ShortToPadding && pc == p.room {
+	if p.room != 0 && pc == p.room {
 		return p.Addr, true
 	}
 	at := int(pc - p.Trampoline)

@@ -50,6 +50,7 @@ func (p *pending) addr() uint64 { return p.f.code.Insts[p.at].Addr }
 type function struct {
 	code       *x86.Func
 	targets    map[uint64]bool
+	sites      map[uint64]bool
 	unresolved bool
 }
 
@@ -72,7 +73,7 @@ func (pl *Planner) Plan(funcs []Function) ([]*Patch, []Problem) {
 		problems = append(problems, bad...)
 	}
 	var patches []*Patch
-	for _, way := range []func(*pending) (*Patch, error){pl.jump, pl.around, pl.short} {
+	for _, way := range []func(*pending) (*Patch, error){pl.jump, pl.around, pl.short, pl.evict} {
 		todo = slices.DeleteFunc(todo, func(p *pending) bool {
 			if in := pl.owner[p.addr()]; in != nil {
 				return pl.join(p, in)
@@ -85,6 +86,9 @@ func (pl *Planner) Plan(funcs []Function) ([]*Patch, []Problem) {
 				return false
 			}
 			if patch != nil {
+				if patch.host != nil && patch.host.Code.Bytes == nil && !slices.Contains(patches, patch.host) {
+					patches = append(patches, patch.host)
+				}
 				patches = append(patches, patch)
 			}
 			return true
@@ -92,7 +96,11 @@ func (pl *Planner) Plan(funcs []Function) ([]*Patch, []Problem) {
 	}
 	var planned []*Patch
 	for _, patch := range patches {
-		if err := pl.finish(patch); err != nil {
+		err := ErrNoRoom
+		if patch.host == nil || patch.host.Code.Bytes != nil {
+			err = pl.finish(patch)
+		}
+		if err != nil {
 			pl.disown(patch)
 			todo = append(todo, pl.split(patch, funcs, err)...)
 			continue
@@ -140,7 +148,7 @@ func (pl *Planner) Release(patches []*Patch) {
 
 // survey finds the instructions of a function's sites.
 func (pl *Planner) survey(fn *Function) (todo []*pending, problems []Problem) {
-	f := &function{code: fn.Code, unresolved: len(fn.Code.Unresolved()) > 0}
+	f := &function{code: fn.Code, sites: map[uint64]bool{}, unresolved: len(fn.Code.Unresolved()) > 0}
 	f.targets = make(map[uint64]bool, len(fn.Targets))
 	for _, t := range fn.Targets {
 		f.targets[t] = true
@@ -175,6 +183,7 @@ func (pl *Planner) survey(fn *Function) (todo []*pending, problems []Problem) {
 			todo[n-1].sites = append(todo[n-1].sites, s)
 		} else {
 			todo = append(todo, &pending{f: f, at: at, sites: []Site{s}})
+			f.sites[s.Addr] = true
 		}
 	}
 	return todo, problems
@@ -201,7 +210,7 @@ func (pl *Planner) join(p *pending, patch *Patch) bool {
 func (pl *Planner) split(patch *Patch, funcs []Function, err error) []*pending {
 	var todo []*pending
 	for i := range funcs {
-		if !funcs[i].Code.Contains(patch.Displaced[0].Addr) {
+		if len(patch.Sites) == 0 || !funcs[i].Code.Contains(patch.Displaced[0].Addr) {
 			continue
 		}
 		fn := Function{Code: funcs[i].Code, Targets: funcs[i].Targets, Sites: patch.Sites}
@@ -220,7 +229,7 @@ func (pl *Planner) own(p *Patch) {
 	for a := p.Addr; a < last.End()+p.pads; a++ {
 		pl.owner[a] = p
 	}
-	if p.How == ShortToPadding {
+	if p.room != 0 {
 		for a := p.room; a < p.room+5; a++ {
 			pl.owner[a] = p
 		}
@@ -232,7 +241,7 @@ func (pl *Planner) disown(p *Patch) {
 	for a := p.Addr; a < last.End()+p.pads; a++ {
 		delete(pl.owner, a)
 	}
-	if p.How == ShortToPadding {
+	if p.room != 0 {
 		for a := p.room; a < p.room+5; a++ {
 			delete(pl.owner, a)
 		}
@@ -268,7 +277,7 @@ const reach = math.MaxInt32
 // finish gives a patch, which is no pun, its trampoline and its bytes.
 func (pl *Planner) finish(p *Patch) error {
 	from := p.Addr
-	if p.How == ShortToPadding {
+	if p.room != 0 {
 		from = p.room
 	}
 	low := from + 5 - min(from+5, reach)
@@ -276,7 +285,7 @@ func (pl *Planner) finish(p *Patch) error {
 		return err
 	}
 	pl.write(p, from, jump(from, p.Trampoline))
-	if p.How == ShortToPadding {
+	if p.room != 0 {
 		pl.write(p, p.Addr, []byte{0xeb, byte(p.room - (p.Addr + 2))})
 	}
 	return nil

@@ -113,6 +113,28 @@ next: ret
 end2: `, `
 5-byte jump at 2: 6 bytes, sites l2, back at 8
 short jump to padding at 0: 2 bytes, sites e, room at 10, back at 2`},
+	{"an epilogue that is jumped to, and padding in reach of it", `
+f: test %edi,%edi
+ jz 1f
+ push %rbx
+ jmp 1f
+ .fill 5,1,0xcc
+1: pop %rbx
+x: ret
+end:
+next: ret`, `
+short jump to padding at 12: 2 bytes, sites x, room at 7`},
+	{"an epilogue that is jumped to, and room to be made", `
+f: test %edi,%edi
+ jz 1f
+ movabs $0x1122334455667788,%rax
+ push %rbx
+1: pop %rbx
+x: ret
+end:
+next: ret`, `
+5-byte jump at 0: 14 bytes, sites, back at 14
+short jump to room made nearby at 15: 2 bytes, sites x, room at 5`},
 	{"a landing pad in the first bytes", `
 f: e: push %rax
 t: push %rbx
@@ -275,7 +297,7 @@ func describe(p *Patch, names map[uint64]string) string {
 	for _, site := range p.Sites {
 		s += " " + names[site.Addr]
 	}
-	if p.How == ShortToPadding {
+	if p.room != 0 {
 		s += fmt.Sprintf(", room at %d", p.Writes[0].Addr-textBase)
 	}
 	if p.ResumeAt != 0 {

@@ -179,17 +179,17 @@ func TestStatistics(t *testing.T) {
 			hold("entries not taken", entries.percent(none), 0, 0.1)
 			hold("returns into padding", rets.percent(int(Jump5)), 15, 45)
 			hold("returns with their epilogue", rets.percent(int(Around)), 50, 85)
-			hold("returns by a pun", rets.percent(int(Pun)), 1, 12)
-			hold("returns not taken", rets.percent(none), 0, 1)
+			hold("returns by a pun", rets.percent(int(Pun)), 0.3, 12)
+			hold("returns not taken", rets.percent(none), 0, 0.3)
 			hold("tail calls not taken", tails.percent(none), 0, 0.5)
 		})
 	}
 }
 
 // shares counts sites by How, and those not taken.
-type shares [5]int
+type shares [none + 1]int
 
-const none = 4
+const none = int(Pun) + 1
 
 func (s shares) percent(how int) float64 {
 	n := 0
@@ -200,7 +200,11 @@ func (s shares) percent(how int) float64 {
 }
 
 func (s shares) String() string {
-	return fmt.Sprintf("jump %.1f, short %.1f, around %.1f, pun %.1f, none %.2f %%", s.percent(0), s.percent(1), s.percent(2), s.percent(3), s.percent(none))
+	var b strings.Builder
+	for h := Jump5; h <= Pun; h++ {
+		fmt.Fprintf(&b, "%s %.2f, ", h, s.percent(int(h)))
+	}
+	return fmt.Sprintf("%snone %.2f %%", b.String(), s.percent(none))
 }
 
 func displacedAt(p *Patch, addr uint64) *x86.Inst {

@@ -1,6 +1,7 @@
 package patch
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -60,20 +61,60 @@ func (pl *Planner) extend(p *pending, before *Patch) error {
 	return nil
 }
 
-// short is the way ShortToPadding.
+// short is the way ShortToPadding: it too may begin before the site.
 func (pl *Planner) short(p *pending) (*Patch, error) {
-	patch, err := pl.window(p.f, p.at, p.at, 2, ShortToPadding, p.sites)
-	if err != nil {
-		return nil, err
+	return pl.shortTo(p, ShortToPadding, pl.room)
+}
+
+// evict is the way ShortToRoom.
+func (pl *Planner) evict(p *pending) (*Patch, error) {
+	return pl.shortTo(p, ShortToRoom, func(f *function, short *Patch) (uint64, bool) {
+		// Bytes behind what is jumped over: 5 for the host's own jump, 5 for ours.
+		const size = 10
+		from := short.Addr + 2
+		low, high := from-min(from, 128), from+127
+		insts := f.code.Insts
+		for i := sort.Search(len(insts), func(i int) bool { return insts[i].Addr+5 >= low }); i < len(insts) && insts[i].Addr+5 <= high; i++ {
+			host, err := pl.window(f, i, i, size, Jump5, nil)
+			if err != nil {
+				continue
+			}
+			// Sites want those bytes for themselves.
+			if slices.ContainsFunc(host.Displaced, func(in x86.Inst) bool { return f.sites[in.Addr] }) {
+				pl.disown(host)
+				continue
+			}
+			short.host = host
+			return host.Addr + 5, true
+		}
+		return 0, false
+	})
+}
+
+// shortTo makes a patch whose short jump leads to room that find finds for it, the
+// bytes of the patch being taken.
+func (pl *Planner) shortTo(p *pending, how How, find func(*function, *Patch) (uint64, bool)) (*Patch, error) {
+	var err error
+	for first := p.at; first >= 0 && p.at-first <= maxBack; first-- {
+		if pl.owner[p.f.code.Insts[first].Addr] != nil {
+			break
+		}
+		patch, werr := pl.window(p.f, first, p.at, 2, how, p.sites)
+		if werr != nil {
+			err = cmp.Or(err, werr)
+			continue
+		}
+		room, ok := find(p.f, patch)
+		if !ok {
+			pl.disown(patch)
+			err = cmp.Or(err, fmt.Errorf("%w, nor any within 127 bytes", ErrNoRoom))
+			continue
+		}
+		patch.room = room
+		pl.own(patch)
+		return patch, nil
 	}
-	pl.disown(patch) // without the room
-	room, ok := pl.room(p.f, patch)
-	if !ok {
-		return nil, fmt.Errorf("%w, nor padding within 127 bytes", ErrNoRoom)
-	}
-	patch.room = room
-	pl.own(patch)
-	return patch, nil
+	return nil, cmp.Or(err, ErrTaken)
 }
 
 // window makes the patch that displaces the instructions from first on, until need
