@@ -51,6 +51,9 @@ type Text interface {
 type Options struct {
 	// Text finds what is known of the code of a file, by the path of its probes.
 	Text func(path string) (Text, error)
+	// RingSize is the size in bytes of runtime.MapEvents on each CPU, a power of two. 0:
+	// what the collection says. Memory is taken as it is written to.
+	RingSize int
 }
 
 // Runtime is the traced process as a runtime.
@@ -76,6 +79,9 @@ func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.
 	}
 	if m := spec.Maps[runtime.MapScratch]; m != nil {
 		m.MaxEntries = uint32(runtime.SlotsPerCPU << bits.Len(uint(cpus-1)))
+	}
+	if m := spec.Maps[runtime.MapEvents]; m != nil && r.options.RingSize > 0 {
+		m.MaxEntries = uint32(r.options.RingSize)
 	}
 	s := &session{options: r.options, clock: r.clock, processes: map[int]*process{}}
 	if s.layout, err = shm.NewLayout(spec.Maps, cpus); err != nil {
