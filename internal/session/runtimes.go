@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"slices"
 	"time"
 
@@ -158,7 +159,7 @@ func (r *run) onUser(ctx context.Context) (*codegen.Compiled, []*runtime.ProbeEr
 			return nil, nil, err
 		}
 	}
-	rt, err := user.New(user.Options{Text: r.text})
+	rt, err := user.New(user.Options{Text: r.text, RingSize: ringSize()})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -173,6 +174,18 @@ func (r *run) onUser(ctx context.Context) (*codegen.Compiled, []*runtime.ProbeEr
 	}
 	failed, err := r.plant(ctx, rt, c)
 	return c, failed, err
+}
+
+// ringSize is what a process may write on each CPU before it is read. Nothing slows it
+// down to the speed at which calls are shown, so a burst of tens of thousands shall fit;
+// but what it fills counts as its own memory, for which it may have a limit.
+func ringSize() int {
+	const all, most, least = 256 << 20, 16 << 20, 4 << 20
+	size := most
+	for size > least && size*goruntime.NumCPU() > all {
+		size /= 2
+	}
+	return size
 }
 
 // unplantable is the first site that would have no probe.
