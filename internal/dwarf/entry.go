@@ -42,6 +42,23 @@ type Val struct {
 	B     []byte
 }
 
+// Text is the string that the value is, "" if it is none. It shares the section's memory.
+func (v *Val) Text() string {
+	if v.Class != ClassString {
+		return ""
+	}
+	return text(v.B)
+}
+
+// Number is the constant, not negative, that the value is, in at most 8 bytes; 0 if it
+// is none.
+func (v *Val) Number() uint64 {
+	if v.Class != ClassConst || v.B != nil {
+		return 0
+	}
+	return v.U
+}
+
 // read reads the entry at off, and returns where the next begins. The null entry that
 // ends a list of siblings leaves e.ab nil.
 func (u *Unit) read(e *Entry, off Offset) (Offset, error) {
@@ -300,10 +317,8 @@ func (e *Entry) Attrs() iter.Seq2[Attr, Val] {
 
 // String is the attribute's string, "" if there is none.
 func (e *Entry) String(a Attr) string {
-	if v, ok := e.Val(a); ok && v.Class == ClassString {
-		return text(v.B)
-	}
-	return ""
+	v, _ := e.Val(a)
+	return v.Text()
 }
 
 // Name is the string of DW_AT_name.

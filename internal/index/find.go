@@ -3,6 +3,7 @@ package index
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"ferrotrace/internal/rust/demangle"
@@ -34,9 +35,11 @@ func (e *NoMatchError) ExitCode() int { return 3 }
 
 // Find returns the functions that a pattern names, in order of name. A pattern of
 // several segments that is the whole path of a function means that one alone.
-func (ix *Index) Find(p path.Pattern) []*Function {
+func (ix *Index) Find(p path.Pattern) []*Function { return find(p, ix.candidates(p.Hint())) }
+
+func find(p path.Pattern, functions []*Function) []*Function {
 	var exact, suffix []*Function
-	for _, f := range ix.functions {
+	for _, f := range functions {
 		switch f.match(p) {
 		case path.Exact:
 			exact = append(exact, f)
@@ -44,6 +47,8 @@ func (ix *Index) Find(p path.Pattern) []*Function {
 			suffix = append(suffix, f)
 		}
 	}
+	slices.SortFunc(exact, byName)
+	slices.SortFunc(suffix, byName)
 	if !p.Single() && len(exact) > 0 {
 		return exact
 	}
@@ -84,7 +89,7 @@ func (f *Function) match(p path.Pattern) path.MatchKind {
 
 func (ix *Index) names() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		for _, f := range ix.functions {
+		for _, f := range ix.Functions() {
 			if f.Rust && !yield(f.Name) {
 				return
 			}

@@ -27,7 +27,9 @@ type Index struct {
 	types     *types.Reader
 	subs      subprograms
 	symbols   []objfile.Symbol // functions in order of address
-	functions []*Function
+	functions []*Function      // in no order, without names
+	sortOnce  sync.Once
+	sorted    []*Function // with names, in order of those
 	text      Text
 	// codeSections are the file's sections of code.
 	codeSections func() []objfile.CodeSection
@@ -68,7 +70,13 @@ type Function struct {
 	inlines  []inlineRef
 	// instances is how many of them there are, before they have been collected.
 	instances int
-	symbol    objfile.Symbol // of a function without debug info
+	// merged are the functions whose code f has too.
+	merged []merging
+
+	// The exported fields hold, once these have been done; Rust does before if
+	// there is debug info.
+	nameOnce, mergeOnce sync.Once
+	symbol              objfile.Symbol // of a function without debug info
 }
 
 type inlineRef struct {
@@ -216,6 +224,3 @@ func partOf(symbol string) (base string, part bool) {
 	}
 	return symbol, false
 }
-
-// Functions are all functions with code, in order of name.
-func (ix *Index) Functions() []*Function { return ix.functions }

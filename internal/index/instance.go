@@ -153,6 +153,7 @@ func (ix *Index) outOfLine(f *Function, s *subprogram) (*Instance, error) {
 	if in != nil {
 		return in, nil
 	}
+	f.named()
 	ranges, err := ix.ranges(s.off)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -206,7 +207,7 @@ func (ix *Index) inlined(f *Function, ref inlineRef) (*Instance, error) {
 	in := &Instance{Fn: f, Inlined: true, Ranges: ranges, Outer: outer, entry: i.off, origin: i.origin, sub: ref.in, Caller: outerFn.Name}
 	if i.parent >= 0 {
 		if caller := ix.subs.at(ref.in.inlines[i.parent].origin); caller != nil {
-			in.Caller = caller.fn.Name
+			in.Caller = caller.fn.named().Name
 		}
 	}
 	if n, ok := e.Uint(dwarf.AttrCallFile); ok {

@@ -30,7 +30,9 @@ type subprogram struct {
 	split    bool   // there are more live ranges
 	noreturn bool
 	inlines  []inlined
-	fn       *Function // whose subprogram it is, nil if it has no code
+	// instances is how many of them there are, before they have been collected.
+	instances int32
+	fn        *Function // whose subprogram it is, nil if it has no code
 }
 
 // inlined is one DW_TAG_inlined_subroutine in a subprogram with live code.
@@ -49,8 +51,9 @@ func scan(d *dwarf.Data, executable func(uint64) bool) ([]*subprogram, error) {
 	next := make(chan int)
 	for range min(runtime.GOMAXPROCS(0), len(units)) {
 		wg.Go(func() {
+			var w walk
 			for i := range next {
-				found[i], errs[i] = scanUnit(units[i], executable)
+				found[i], errs[i] = w.unit(units[i], executable)
 			}
 		})
 	}
@@ -83,9 +86,24 @@ type level struct {
 	inline int32
 }
 
-func scanUnit(u *dwarf.Unit, executable func(uint64) bool) ([]*subprogram, error) {
+// walk goes through one unit after the other, with memory that it uses again.
+type walk struct {
+	levels  []level
+	inlines []inlinedIn
+}
+
+// inlinedIn is an inlined instance in a subprogram.
+type inlinedIn struct {
+	sub *subprogram
+	inlined
+}
+
+func (w *walk) unit(u *dwarf.Unit, executable func(uint64) bool) ([]*subprogram, error) {
 	var subs []*subprogram
-	levels := []level{{inline: -1}}
+	var made slab[subprogram]
+	var scopes slab[scope]
+	levels := append(w.levels[:0], level{inline: -1})
+	w.inlines = w.inlines[:0]
 	c := u.Cursor(0)
 	for c.Next() {
 		e := c.Entry()
@@ -100,16 +118,21 @@ func scanUnit(u *dwarf.Unit, executable func(uint64) bool) ([]*subprogram, error
 		}
 		switch e.Tag {
 		case dwarf.TagNamespace, dwarf.TagModule, dwarf.TagStructureType, dwarf.TagUnionType, dwarf.TagEnumerationType:
-			here.scope = &scope{parent: here.scope, name: e.String(dwarf.AttrName)}
+			sc := scopes.new()
+			sc.parent, sc.name = here.scope, e.String(dwarf.AttrName)
+			here.scope = sc
 		case dwarf.TagSubprogram:
-			s := readSubprogram(u, e, here.scope, executable)
+			s := made.new()
+			s.unit, s.off, s.scope = u, e.Offset, here.scope
+			readSubprogram(s, e, executable)
 			subs = append(subs, s)
 			here.sub, here.inline = s, -1
 		case dwarf.TagInlinedSubroutine:
 			if here.sub != nil && here.sub.low != 0 {
 				origin, _ := e.Ref(dwarf.AttrAbstractOrigin)
-				here.sub.inlines = append(here.sub.inlines, inlined{off: e.Offset, origin: origin, parent: here.inline})
-				here.inline = int32(len(here.sub.inlines) - 1)
+				w.inlines = append(w.inlines, inlinedIn{here.sub, inlined{off: e.Offset, origin: origin, parent: here.inline}})
+				here.inline = here.sub.instances
+				here.sub.instances++
 			}
 		case dwarf.TagMember, dwarf.TagFormalParameter, dwarf.TagVariable, dwarf.TagTemplateTypeParameter, dwarf.TagVariantPart, dwarf.TagEnumerator:
 			if e.HasChildren {
@@ -119,40 +142,75 @@ func scanUnit(u *dwarf.Unit, executable func(uint64) bool) ([]*subprogram, error
 		}
 		levels[depth] = here
 	}
+	w.levels = levels
+	all := make([]inlined, len(w.inlines))
+	for _, in := range w.inlines {
+		if s := in.sub; s.inlines == nil {
+			s.inlines, all = all[:0:s.instances], all[s.instances:]
+		}
+		in.sub.inlines = append(in.sub.inlines, in.inlined)
+	}
 	return subs, c.Err()
 }
 
-func readSubprogram(u *dwarf.Unit, e *dwarf.Entry, sc *scope, executable func(uint64) bool) *subprogram {
-	s := &subprogram{unit: u, off: e.Offset, scope: sc, name: e.String(dwarf.AttrName), linkage: e.String(dwarf.AttrLinkageName)}
-	if s.linkage == "" {
-		s.linkage = e.String(dwarf.AttrMIPSLinkageName)
-	}
-	s.declFile, _ = e.Uint(dwarf.AttrDeclFile)
-	s.declLine, _ = e.Uint(dwarf.AttrDeclLine)
-	if ref, ok := e.Ref(dwarf.AttrAbstractOrigin); ok {
-		s.ref, s.origin = ref, true
-	} else if ref, ok := e.Ref(dwarf.AttrSpecification); ok {
-		s.ref = ref
-	}
-	s.noreturn = e.Flag(dwarf.AttrNoreturn)
-	_, hasLow := e.Val(dwarf.AttrLowPC)
-	_, hasRanges := e.Val(dwarf.AttrRanges)
-	if hasLow || hasRanges {
-		// Half of all subprograms in a linked file are dead: their code was dropped and
-		// their addresses are 0 or tombstones.
-		if ranges, err := e.Ranges(); err == nil {
-			for _, r := range ranges {
-				if !executable(r.Low) {
-					continue
-				}
-				s.split = s.split || s.low != 0
-				if s.low == 0 || r.Low < s.low {
-					s.low, s.high = r.Low, r.High
-				}
+// readSubprogram reads an entry into s. It goes through the attributes once: there are
+// some hundred thousand entries with a dozen of them each.
+func readSubprogram(s *subprogram, e *dwarf.Entry, executable func(uint64) bool) {
+	hasCode := false
+	for attr, v := range e.Attrs() {
+		switch attr {
+		case dwarf.AttrName:
+			s.name = v.Text()
+		case dwarf.AttrLinkageName:
+			s.linkage = v.Text()
+		case dwarf.AttrMIPSLinkageName:
+			if s.linkage == "" {
+				s.linkage = v.Text()
 			}
+		case dwarf.AttrDeclFile:
+			s.declFile = v.Number()
+		case dwarf.AttrDeclLine:
+			s.declLine = v.Number()
+		case dwarf.AttrAbstractOrigin, dwarf.AttrSpecification:
+			origin := attr == dwarf.AttrAbstractOrigin
+			if v.Class == dwarf.ClassRef && (origin || !s.origin) {
+				s.ref, s.origin = dwarf.Offset(v.U), origin
+			}
+		case dwarf.AttrNoreturn:
+			s.noreturn = v.Class == dwarf.ClassFlag && v.U != 0
+		case dwarf.AttrLowPC, dwarf.AttrRanges:
+			hasCode = true
 		}
 	}
-	return s
+	if !hasCode {
+		return
+	}
+	// Half of all subprograms in a linked file are dead: their code was dropped and
+	// their addresses are 0 or tombstones.
+	ranges, err := e.Ranges()
+	if err != nil {
+		return
+	}
+	for _, r := range ranges {
+		if !executable(r.Low) {
+			continue
+		}
+		s.split = s.split || s.low != 0
+		if s.low == 0 || r.Low < s.low {
+			s.low, s.high = r.Low, r.High
+		}
+	}
+}
+
+// slab makes values of one type, many with each allocation.
+type slab[T any] []T
+
+func (s *slab[T]) new() *T {
+	if len(*s) == cap(*s) {
+		*s = make([]T, 0, min(256, max(8, 2*cap(*s))))
+	}
+	*s = (*s)[:len(*s)+1]
+	return &(*s)[len(*s)-1]
 }
 
 // subprograms are found by their offset. buckets say where in all, which is in order of
@@ -168,6 +226,9 @@ const bucketBits = 7
 
 func newSubprograms(all []*subprogram) subprograms {
 	s := subprograms{all: all, offsets: make([]dwarf.Offset, len(all))}
+	if n := len(all); n > 0 {
+		s.buckets = make([]int32, 0, all[n-1].off>>bucketBits+1)
+	}
 	for i, sub := range all {
 		s.offsets[i] = sub.off
 		for len(s.buckets) <= int(sub.off>>bucketBits) {

@@ -1,0 +1,219 @@
+package index
+
+import (
+	"cmp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"ferrotrace/internal/rust/demangle"
+	"ferrotrace/internal/rust/path"
+)
+
+// named is the function with its name and what else it is called: it has to be called
+// for each function that leaves the package.
+func (f *Function) named() *Function {
+	f.nameOnce.Do(f.makeName)
+	f.mergeOnce.Do(func() {
+		for _, m := range f.merged {
+			if m.g != nil {
+				m.g.nameOnce.Do(m.g.makeName)
+				f.merge(m.g.Name)
+			} else {
+				f.alias(m.symbol)
+			}
+		}
+	})
+	return f
+}
+
+func (f *Function) makeName() {
+	if f.abstract == nil {
+		text, rust := demangle.Demangle(f.linkage)
+		if !rust {
+			text = f.linkage
+		}
+		f.Name, f.Rust = canonical(text), rust
+		return
+	}
+	d := f.ix.describe(f.abstract)
+	f.Name = canonical(d.pathText())
+	f.File, f.Line = source(d.decl)
+}
+
+// Functions are all functions with code, in order of name.
+func (ix *Index) Functions() []*Function {
+	ix.sortOnce.Do(func() {
+		const batch = 256
+		var next atomic.Int64
+		var wg sync.WaitGroup
+		for range runtime.GOMAXPROCS(0) {
+			wg.Go(func() {
+				for {
+					from := min(int(next.Add(batch))-batch, len(ix.functions))
+					some := ix.functions[from:min(from+batch, len(ix.functions))]
+					if len(some) == 0 {
+						return
+					}
+					for _, f := range some {
+						f.named()
+					}
+				}
+			})
+		}
+		wg.Wait()
+		ix.sorted = slices.Clone(ix.functions)
+		slices.SortFunc(ix.sorted, byName)
+	})
+	return ix.sorted
+}
+
+// byName orders functions by name: of one name, those first of which only the symbol is
+// known, and then as the file has them.
+func byName(a, b *Function) int {
+	switch c := strings.Compare(a.Name, b.Name); {
+	case c != 0:
+		return c
+	case a.abstract == nil && b.abstract == nil:
+		return cmp.Compare(a.symbol.Addr, b.symbol.Addr)
+	case a.abstract == nil:
+		return -1
+	case b.abstract == nil:
+		return 1
+	}
+	return cmp.Compare(a.abstract.off, b.abstract.off)
+}
+
+// candidates are the functions that a pattern with the hint may match. Only those are
+// named: the hint is looked for in what names are made of.
+func (ix *Index) candidates(hint string) []*Function {
+	if !isVerbatim(hint) {
+		return ix.Functions()
+	}
+	var some []*Function
+	for _, f := range ix.functions {
+		if f.mentions(hint) {
+			some = append(some, f.named())
+		}
+	}
+	return some
+}
+
+// isVerbatim says whether a name in a path stands as it is in debug info and symbols. All
+// that consist of letters, digits and underscores do (in Punycode too, which keeps
+// what is of ASCII in its order), but for those of primitive types, which v0 symbols
+// have a letter for (RFC 2603).
+func isVerbatim(name string) bool {
+	switch name {
+	case "", "bool", "char", "str", "f16", "f32", "f64", "f128", "i8", "i16", "i32", "i64", "i128", "isize",
+		"u8", "u16", "u32", "u64", "u128", "usize":
+		return false
+	}
+	return allName(name)
+}
+
+// mentions says whether word is in what the function's names are made of.
+func (f *Function) mentions(word string) bool {
+	if f.mentionsItself(word) {
+		return true
+	}
+	for _, m := range f.merged {
+		if strings.Contains(m.symbol, word) || m.g != nil && m.g.mentionsItself(word) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *Function) mentionsItself(word string) bool {
+	if strings.Contains(f.linkage, word) {
+		return true
+	}
+	if f.abstract == nil {
+		return false
+	}
+	d := f.ix.describe(f.abstract)
+	if strings.Contains(d.name, word) {
+		return true
+	}
+	for sc := d.scope; sc != nil; sc = sc.parent {
+		if strings.Contains(sc.name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// canonical writes a path in the one way in which paths are printed. What is no Rust
+// path, such as the name of a C++ function, stays as it is.
+func canonical(text string) string {
+	if isPlain(text) {
+		return text
+	}
+	if p, err := path.Parse(text); err == nil {
+		text = p.String()
+	}
+	// Nobody writes the arguments that std's types have by default, and patterns may
+	// leave them out.
+	if strings.Contains(text, ">") {
+		text = unwritten.Replace(text)
+	}
+	return text
+}
+
+// isPlain says whether a path is nothing but names, which are written in one way only.
+func isPlain(text string) bool {
+	for segment := range strings.SplitSeq(text, "::") {
+		if n := len(segment); n > 2 && segment[0] == '{' && segment[n-1] == '}' {
+			segment = segment[1 : n-1]
+			if i := strings.IndexByte(segment, '#'); i > 0 && i < len(segment)-1 {
+				segment = segment[:i] + segment[i+1:]
+			}
+		}
+		if segment == "" || !allName(segment) {
+			return false
+		}
+	}
+	return true
+}
+
+func allName(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+var unwritten = strings.NewReplacer(
+	", alloc::alloc::Global>", ">",
+	", std::hash::random::RandomState>", ">",
+	", std::collections::hash::map::RandomState>", ">",
+)
+
+func (f *Function) alias(symbol string) {
+	name, ok := demangle.Demangle(symbol)
+	if !ok {
+		if strings.HasSuffix(f.Name, "::"+symbol) {
+			return // #[no_mangle]
+		}
+		name = symbol
+	}
+	f.merge(canonical(name))
+}
+
+// merge notes that f's code is that of another function too. Instances of one generic
+// function that share code differ in their types, so that no value is known for what
+// it is.
+func (f *Function) merge(name string) {
+	if path.Stem(name) == path.Stem(f.Name) {
+		f.Ambiguous = true
+		return
+	}
+	if !slices.Contains(f.Aliases, name) {
+		f.Aliases = append(f.Aliases, name)
+	}
+}
