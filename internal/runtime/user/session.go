@@ -109,14 +109,15 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 		}
 		byPath[pr.Path] = append(byPath[pr.Path], pr)
 	}
-	p, err = enter(ctx, pid, held)
+	entered, err := enter(ctx, pid, held)
 	if err != nil {
 		return nil, nil, err
 	}
+	p = entered
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.remove(context.WithoutCancel(ctx)))
-			p.unshare()
+			err = errors.Join(err, entered.remove(context.WithoutCancel(ctx)))
+			entered.unshare()
 		}
 	}()
 	proc, err := target.Open(pid)
