@@ -51,11 +51,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// run traces or counts and returns what the program told and what ferrotrace did.
-func run(t *testing.T, verb string, args ...string) (truth []fixture.Line, events []event.Event) {
+var runtimes = []string{"kernel", "user"}
+
+// run traces or counts on a runtime and returns what the program told and what
+// ferrotrace did.
+func run(t *testing.T, rt, verb string, args ...string) (truth []fixture.Line, events []event.Event) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "events")
-	all := append([]string{verb, "-o", "json", "--out", file, "-q"}, args...)
+	all := append([]string{verb, "--runtime", rt, "-o", "json", "--out", file, "-q"}, args...)
 	cmd := exec.Command(tool(t), all...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -179,114 +182,113 @@ func check(t *testing.T, truth []fixture.Line, events []event.Event, uneven func
 
 var profiles = []fixture.Profile{fixture.Debug, fixture.Release, fixture.ReleaseDWARF5, fixture.ReleaseV0}
 
+// each runs a test for each profile on each runtime.
+func each(t *testing.T, ps []fixture.Profile, f func(t *testing.T, p fixture.Profile, rt string)) {
+	for _, p := range ps {
+		for _, rt := range runtimes {
+			t.Run(p.Name+"/"+rt, func(t *testing.T) { f(t, p, rt) })
+		}
+	}
+}
+
 // TestValues: what functions of every kind of argument and result are shown to get
 // and give is what they print.
 func TestValues(t *testing.T) {
-	for _, p := range profiles {
-		t.Run(p.Name, func(t *testing.T) {
-			truth, events := run(t, "trace", "values::**", "--", fixture.Build(t, "values", p))
-			v := check(t, truth, events, func(path string, _, _ int) bool {
-				// v0 symbols call it <values::traits::Cat as values::traits::Speak>::whisper.
-				return p == fixture.ReleaseV0 && path == "values::traits::Speak::whisper"
-			})
-			if v.Right < 300 {
-				t.Errorf("only %d values were right", v.Right)
-			}
+	each(t, profiles, func(t *testing.T, p fixture.Profile, rt string) {
+		truth, events := run(t, rt, "trace", "values::**", "--", fixture.Build(t, "values", p))
+		v := check(t, truth, events, func(path string, _, _ int) bool {
+			// v0 symbols call it <values::traits::Cat as values::traits::Speak>::whisper.
+			return p == fixture.ReleaseV0 && path == "values::traits::Speak::whisper"
 		})
-	}
+		if v.Right < 300 {
+			t.Errorf("only %d values were right", v.Right)
+		}
+	})
 }
 
 // TestTraps: where the optimiser has taken things away, what is shown is right or
 // said to be missing.
 func TestTraps(t *testing.T) {
-	for _, p := range append(slices.Clone(profiles), fixture.OptS, fixture.LTO, fixture.FramePointers) {
-		t.Run(p.Name, func(t *testing.T) {
-			truth, events := run(t, "trace", "traps::**", "--", fixture.Build(t, "traps", p))
-			// Of functions that LLVM has merged one may be left, in code, symbols and debug
-			// info: nothing tells that calls of it were another's.
-			truth = slices.DeleteFunc(truth, func(l fixture.Line) bool {
-				return l.Path == "traps::merged::generic" || strings.HasPrefix(l.Path, "traps::merged::generic::")
-			})
-			check(t, truth, events, func(path string, told, traced int) bool {
-				// The inner calls of the recursion are not told.
-				return strings.HasPrefix(path, "traps::merged::") || path == "traps::arguments::tail_recursive" && traced > told
-			})
+	each(t, append(slices.Clone(profiles), fixture.OptS, fixture.LTO, fixture.FramePointers), func(t *testing.T, p fixture.Profile, rt string) {
+		truth, events := run(t, rt, "trace", "traps::**", "--", fixture.Build(t, "traps", p))
+		// Of functions that LLVM has merged one may be left, in code, symbols and debug
+		// info: nothing tells that calls of it were another's.
+		truth = slices.DeleteFunc(truth, func(l fixture.Line) bool {
+			return l.Path == "traps::merged::generic" || strings.HasPrefix(l.Path, "traps::merged::generic::")
 		})
-	}
+		check(t, truth, events, func(path string, told, traced int) bool {
+			// The inner calls of the recursion are not told.
+			return strings.HasPrefix(path, "traps::merged::") || path == "traps::arguments::tail_recursive" && traced > told
+		})
+	})
 }
 
 // TestFlow: recursion, threads, panics and other ends.
 func TestFlow(t *testing.T) {
-	for _, p := range profiles[:2] {
+	each(t, profiles[:2], func(t *testing.T, p fixture.Profile, rt string) {
 		for _, story := range []string{"recursion", "exits", "threads", "panics", "jump", "die", "signal"} {
-			t.Run(p.Name+"/"+story, func(t *testing.T) {
-				truth, events := run(t, "trace", "flow::**", "--", fixture.Build(t, "flow", p), story)
+			t.Run(story, func(t *testing.T) {
+				truth, events := run(t, rt, "trace", "flow::**", "--", fixture.Build(t, "flow", p), story)
 				if v := check(t, truth, events, nil); v.Calls == 0 {
 					t.Error("no call was compared")
 				}
 			})
 		}
-	}
+	})
 }
 
 // TestCounts: the calls of inlined functions are counted right or said to be inexact.
 func TestCounts(t *testing.T) {
-	for _, p := range append(slices.Clone(profiles), fixture.OptS) {
-		t.Run(p.Name, func(t *testing.T) {
-			truth, events := run(t, "count", "traps::**", "--", fixture.Build(t, "traps", p))
-			counts := map[string]event.Count{}
-			for _, e := range events {
-				if c, ok := e.(event.Count); ok {
-					counts[c.Function] = c
-				}
+	each(t, append(slices.Clone(profiles), fixture.OptS), func(t *testing.T, p fixture.Profile, rt string) {
+		truth, events := run(t, rt, "count", "traps::**", "--", fixture.Build(t, "traps", p))
+		counts := map[string]event.Count{}
+		for _, e := range events {
+			if c, ok := e.(event.Count); ok {
+				counts[c.Function] = c
 			}
-			compared, inexact := 0, 0
-			for _, l := range truth {
-				if l.Kind != fixture.Count {
-					continue
-				}
-				c, ok := counts[l.Path]
-				switch {
-				case !ok:
-					t.Logf("%s: not there, %s calls made", l.Path, l.Text)
-				case !c.Exact:
-					inexact++
-					t.Logf("%s: ≈%d, %s calls made", l.Path, c.Count, l.Text)
-				case fmt.Sprint(c.Count) != l.Text:
-					t.Errorf("%s: %d calls counted, %s made", l.Path, c.Count, l.Text)
-				default:
-					compared++
-				}
+		}
+		compared, inexact := 0, 0
+		for _, l := range truth {
+			if l.Kind != fixture.Count {
+				continue
 			}
-			t.Logf("%d exact and right, %d inexact", compared, inexact)
-			if compared+inexact == 0 {
-				t.Error("nothing was compared")
+			c, ok := counts[l.Path]
+			switch {
+			case !ok:
+				t.Logf("%s: not there, %s calls made", l.Path, l.Text)
+			case !c.Exact:
+				inexact++
+				t.Logf("%s: ≈%d, %s calls made", l.Path, c.Count, l.Text)
+			case fmt.Sprint(c.Count) != l.Text:
+				t.Errorf("%s: %d calls counted, %s made", l.Path, c.Count, l.Text)
+			default:
+				compared++
 			}
-		})
-	}
+		}
+		t.Logf("%d exact and right, %d inexact", compared, inexact)
+		if compared+inexact == 0 {
+			t.Error("nothing was compared")
+		}
+	})
 }
 
 // TestKinds: files of every kind that linkers and profiles make.
 func TestKinds(t *testing.T) {
-	for _, p := range []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort} {
-		t.Run(p.Name, func(t *testing.T) {
-			truth, events := run(t, "trace", "flow::**", "--", fixture.Build(t, "flow", p), "recursion")
-			if v := check(t, truth, events, nil); v.Calls == 0 || v.Right == 0 {
-				t.Error("nothing was compared")
-			}
-		})
-	}
+	each(t, []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort}, func(t *testing.T, p fixture.Profile, rt string) {
+		truth, events := run(t, rt, "trace", "flow::**", "--", fixture.Build(t, "flow", p), "recursion")
+		if v := check(t, truth, events, nil); v.Calls == 0 || v.Right == 0 {
+			t.Error("nothing was compared")
+		}
+	})
 	// Without types there are calls and their ends, and nothing is made up.
-	for _, p := range []fixture.Profile{fixture.Limited, fixture.Plain} {
-		t.Run(p.Name, func(t *testing.T) {
-			truth, events := run(t, "trace", "flow::plain::**", "--", fixture.Build(t, "flow", p), "recursion")
-			for i := range truth {
-				truth[i].Args = nil
-				truth[i].Text = ""
-			}
-			if v := check(t, truth, events, nil); v.Calls == 0 || v.Ends == 0 || v.Right != 0 {
-				t.Errorf("%d calls, %d ends, %d values", v.Calls, v.Ends, v.Right)
-			}
-		})
-	}
+	each(t, []fixture.Profile{fixture.Limited, fixture.Plain}, func(t *testing.T, p fixture.Profile, rt string) {
+		truth, events := run(t, rt, "trace", "flow::plain::**", "--", fixture.Build(t, "flow", p), "recursion")
+		for i := range truth {
+			truth[i].Args = nil
+			truth[i].Text = ""
+		}
+		if v := check(t, truth, events, nil); v.Calls == 0 || v.Ends == 0 || v.Right != 0 {
+			t.Errorf("%d calls, %d ends, %d values", v.Calls, v.Ends, v.Right)
+		}
+	})
 }

@@ -77,7 +77,13 @@ func random(t *testing.T, seed uint64, flags []string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("rustc: %v\n%.3000s", err, out)
 	}
-	truth, events := run(t, "count", "random::f::**", "random::c::**", "--", program)
+	for _, rt := range runtimes {
+		t.Run(rt, func(t *testing.T) { randomOn(t, rt, program, pure) })
+	}
+}
+
+func randomOn(t *testing.T, rt, program string, pure map[string]bool) {
+	truth, events := run(t, rt, "count", "random::f::**", "random::c::**", "--", program)
 	told := map[string]uint64{}
 	for _, l := range truth {
 		if l.Kind == fixture.Call {
@@ -107,7 +113,7 @@ func random(t *testing.T, seed uint64, flags []string) {
 	}
 	t.Logf("%d counts exact and right, %d inexact or not there", right, approx)
 
-	truth, events = run(t, "trace", "random::f::**", "random::c::**", "--", program)
+	truth, events = run(t, rt, "trace", "random::f::**", "random::c::**", "--", program)
 	for _, e := range events {
 		// rustc may state *const [T] for a &[T] whose indexing it has inlined.
 		if c, ok := e.(event.Call); ok {
