@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// idleEvery is how often idle is called while no records come.
-	idleEvery = 100 * time.Millisecond
 	// Nobody wakes the reader, for that would cost the traced process a system call. It
 	// looks again after longer and longer pauses.
 	minPause, maxPause = 50 * time.Microsecond, 4 * time.Millisecond
@@ -28,6 +26,7 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 	var (
 		pause   = minPause
 		told    time.Time
+		before  = monotonic() // when the pass before began
 		waiting = map[*shm.Ring]*stuck{}
 	)
 	for {
@@ -47,33 +46,38 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 				w = &stuck{since: make([]uint64, r.ring.CPUs())}
 				waiting[r.ring] = w
 			}
-			safe = min(safe, w.look(r.ring, now))
+			safe = min(safe, w.look(r.ring, before))
 			if w.long(now) || done && w.any() {
 				s.skip(r, w)
 			}
 		}
+		before = now
 		if err != nil {
 			return fmt.Errorf("user runtime: the traced process wrote into what is shared with it: %w", err)
 		}
-		if n > 0 {
+		if n == 0 || done || time.Since(told) >= maxPause {
+			told = time.Now()
+			if err := idle(safe); err != nil {
+				return err
+			}
+		}
+		switch {
+		case done:
+			return nil
+		case n >= manyRecords:
+			continue // the rings fill faster than they are read
+		case n > 0:
+			// A reader at the heels of the writers costs them as much as writing does.
 			pause = minPause
+		default:
+			pause = min(2*pause, maxPause)
 		}
-		if n == 0 || done {
-			if n == 0 || time.Since(told) >= idleEvery || done {
-				told = time.Now()
-				if err := idle(safe); err != nil {
-					return err
-				}
-			}
-			if done {
-				return nil
-			}
-			if sleep(ctx, pause) == nil {
-				pause = min(2*pause, maxPause)
-			}
-		}
+		_ = sleep(ctx, pause)
 	}
 }
+
+// manyRecords in one pass leave no time for a pause.
+const manyRecords = 4096
 
 // ringOf is one process's ring.
 type ringOf struct {
@@ -98,14 +102,15 @@ type stuck struct {
 	since []uint64 // when it was first seen there, monotonic
 }
 
-// look returns the time by which all that was written has been passed.
-func (w *stuck) look(r *shm.Ring, now uint64) uint64 {
+// look returns a time by which all that was written has been passed. What is found
+// stuck was begun after the pass before, and others may have been ended behind it since.
+func (w *stuck) look(r *shm.Ring, before uint64) uint64 {
 	at := r.Stuck()
-	safe := now
+	safe := ^uint64(0)
 	for cpu, pos := range at {
 		if pos >= 0 {
 			if w.at == nil || w.at[cpu] != pos {
-				w.since[cpu] = now
+				w.since[cpu] = before
 			}
 			safe = min(safe, w.since[cpu])
 		}
