@@ -126,6 +126,9 @@ const (
 	// ProcChanged: u32, set by what watches the C library when the tracer should look
 	// what has become of the process.
 	ProcChanged = ProcConfig + 16
+	// ProcSaved: u32, set when the program asked the C library what SIGSEGV or SIGBUS does,
+	// so that it may have kept the address of a handler that was put there.
+	ProcSaved = ProcConfig + 20
 	// ProcQuiet: u32, 1 if programs may make no system call, since a filter might kill
 	// the process for it. What they would have to ask for is 0 then, or unreadable.
 	ProcQuiet = ProcConfig + 24

@@ -1,0 +1,102 @@
+package fault
+
+import (
+	"ferrotrace/internal/runtime/user/asm"
+	"ferrotrace/internal/runtime/user/jit"
+	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/runtime/user/shm"
+
+	"golang.org/x/sys/unix"
+)
+
+// Watch is a function of the C library that changes what signals do, with a program that
+// is to be run at its entry.
+type Watch struct {
+	Name    string
+	Program patch.Program
+	// Optional: not every C library has it. Of one that is not optional, and that is not in
+	// a shared C library, the code is somewhere else (until glibc 2.31 in libpthread) and
+	// counts as unwatched; what a static program does not have it does not call.
+	Optional bool
+}
+
+// Inner are functions of C libraries that the watched ones call, if they are there.
+var Inner = []string{"__libc_sigaction", "__sigaction", "__sigprocmask", "__pthread_sigmask"}
+
+// Offsets in struct pt_regs (arch/x86/include/uapi/asm/ptrace.h).
+const (
+	regDI = 112
+	regSI = 104
+	regDX = 96
+	regCX = 88
+	regR8 = 72
+	regR9 = 64
+)
+
+// Watches are the functions to be watched, for a process block. Other ways to these
+// calls, such as signal, sigset, sighold and siglongjmp, are by way of them in both
+// glibc and musl.
+func Watches(block uint64) []Watch {
+	return []Watch{
+		{Name: "sigaction", Program: sigaction(block)}, // (sig, act, old)
+		{Name: "sigprocmask", Program: unlessNull(block, regSI)},
+		{Name: "pthread_sigmask", Program: unlessNull(block, regSI)},
+		// These have masks of their own.
+		{Name: "sigsuspend", Program: unlessNull(block, regDI), Optional: true},
+		{Name: "ppoll", Program: unlessNull(block, regCX), Optional: true},
+		{Name: "pselect", Program: unlessNull(block, regR9), Optional: true},
+		{Name: "epoll_pwait", Program: unlessNull(block, regR8), Optional: true},
+		{Name: "epoll_pwait2", Program: unlessNull(block, regR8), Optional: true},
+		{Name: "setcontext", Program: unlessNull(block, regDI), Optional: true},
+		{Name: "swapcontext", Program: unlessNull(block, regSI), Optional: true},
+	}
+}
+
+// unlessNull turns direct reads off if an argument is not null.
+func unlessNull(block uint64, arg int32) patch.Program {
+	return program(1<<(arg/8), func(a *asm.Assembler) {
+		end := a.NewLabel()
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, arg), 0)
+		a.JccNear(asm.E, end)
+		a.MovImm(asm.RAX, int64(block))
+		turnOff(a, asm.RAX)
+		a.Bind(end)
+	})
+}
+
+// sigaction turns direct reads off if a signal's action is about to change, and notes
+// that the program gets to know the handler of one that is ours.
+func sigaction(block uint64) patch.Program {
+	return program(1<<(regDI/8)|1<<(regSI/8)|1<<(regDX/8), func(a *asm.Assembler) {
+		ours, asked, end := a.NewLabel(), a.NewLabel(), a.NewLabel()
+		a.MovImm(asm.RAX, int64(block))
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGSEGV))
+		a.JccNear(asm.E, ours)
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGBUS))
+		a.JccNear(asm.NE, asked)
+		a.Bind(ours)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regDX), 0)
+		a.JccNear(asm.E, asked)
+		a.StoreImm(4, asm.At(asm.RAX, shm.ProcSaved), 1)
+		a.Bind(asked)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
+		a.JccNear(asm.E, end)
+		turnOff(a, asm.RAX)
+		a.Bind(end)
+	})
+}
+
+func turnOff(a *asm.Assembler, block asm.Reg) {
+	a.StoreImm(4, asm.At(block, shm.ProcDirect), 0)
+	a.StoreImm(4, asm.At(block, shm.ProcChanged), 1)
+}
+
+func program(regs uint32, write func(*asm.Assembler)) patch.Program {
+	var a asm.Assembler
+	write(&a)
+	b, _, err := a.Finish()
+	if err != nil {
+		panic(err) // the same instructions each time
+	}
+	return patch.Program{Body: b, Clobbers: asm.Set(asm.RAX), Context: jit.Context{Regs: regs}}
+}
