@@ -28,7 +28,9 @@ func TestMain(m *testing.M) {
 // privileges too) and, for a verb that is there, [verb:NAME]; "status N COMMAND..."
 // demands an exit status. With cargo, $ARGS_DEBUG, $ARGS_RELEASE (with debug info) and
 // $ARGS_PLAIN are builds of examples/args, $ARGS_OPEN is a copy that every user can read,
-// $HELLO is a build of examples/helloworld, $FLOW one of that fixture.
+// $ARGS_KERNEL one for the kernel runtime, which may probe every process that runs the
+// file, also those in which another story has the user runtime; $HELLO is a build of
+// examples/helloworld, $FLOW one of that fixture.
 func TestScript(t *testing.T) {
 	programs := map[string]string{}
 	_, err := exec.LookPath("cargo")
@@ -38,6 +40,7 @@ func TestScript(t *testing.T) {
 		programs["ARGS_PLAIN"] = fixture.Build(t, "args", fixture.Plain)
 		programs["HELLO"] = fixture.Build(t, "helloworld", fixture.Debug)
 		programs["ARGS_OPEN"] = openCopy(t, programs["ARGS_DEBUG"])
+		programs["ARGS_KERNEL"] = openCopy(t, programs["ARGS_DEBUG"])
 		programs["FLOW"] = fixture.Build(t, "flow", fixture.Release)
 	} else {
 		t.Log("no cargo: stories that trace a program are skipped")

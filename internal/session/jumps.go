@@ -21,20 +21,19 @@ func (e *jumpsError) Hint() string {
 	return fmt.Sprintf("end that trace; what a killed one has left is taken out by tracing the process with --runtime user -p %d", e.pid)
 }
 
-// jumps looks for the user runtime's jumps in the processes that the kernel is to probe:
-// it takes the instruction that it probes from the file, and goes on behind it, which
-// may be inside of a jump.
+// jumps looks for the user runtime's jumps in the processes that the kernel would probe.
+// It takes the instruction that it probes from the file, writes a breakpoint over
+// whatever is there in memory, and goes on behind it, which may be inside of a jump. To
+// follow a command's children it does so in every process that runs the file.
 func (r *run) jumps() error {
-	pids := r.o.PIDs
-	if len(pids) == 0 && len(r.o.Command) == 0 {
-		entries, err := os.ReadDir("/proc")
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if pid, err := strconv.Atoi(e.Name()); err == nil {
-				pids = append(pids, pid)
-			}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids = append(pids, pid)
 		}
 	}
 	var inodes []uint64

@@ -231,9 +231,6 @@ func (r *run) onKernel(ctx context.Context) (*codegen.Compiled, []*runtime.Probe
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := r.jumps(); err != nil {
-		return nil, nil, err
-	}
 	dev, ino, initial, err := target.PIDNamespace()
 	if err != nil {
 		return nil, nil, err
@@ -300,6 +297,11 @@ func (r *run) plant(ctx context.Context, rt runtime.Runtime, c *codegen.Compiled
 		return nil, err
 	}
 	r.o.Doing(fmt.Sprintf("planting %d probes", len(c.Probes)))
+	if rt.Name() == Kernel {
+		if err := r.jumps(); err != nil {
+			return nil, err
+		}
+	}
 	return r.sess.Attach(ctx, c.Probes, r.who)
 }
 

@@ -23,9 +23,9 @@ import (
 )
 
 // server starts the story "server" and waits until it serves.
-func server(t *testing.T) *exec.Cmd {
+func server(t *testing.T, program string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(fixture.Build(t, "flow", fixture.Release), "server", "60")
+	cmd := exec.Command(program, "server", "60")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func server(t *testing.T) *exec.Cmd {
 // A process that runs already, and runs on.
 func TestProcess(t *testing.T) {
 	both(t, func(t *testing.T, rt string) {
-		cmd := server(t)
+		cmd := server(t, everywhere(t))
 		got := flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"serve"}, PIDs: []int{cmd.Process.Pid}, Limit: 3})
 		if got.err != nil {
 			t.Fatal(got.err)
@@ -71,7 +71,7 @@ func TestProcess(t *testing.T) {
 // A process that is killed under the trace ends it.
 func TestProcessEnds(t *testing.T) {
 	both(t, func(t *testing.T, rt string) {
-		cmd := server(t)
+		cmd := server(t, everywhere(t))
 		got := flow(t, Trace, func(e event.Event) error {
 			if _, ok := e.(event.Call); ok {
 				return cmd.Process.Kill()
@@ -123,7 +123,7 @@ func TestAuto(t *testing.T) {
 
 // Every process that runs a file: only the kernel can do that, and it is said.
 func TestEverywhere(t *testing.T) {
-	file := fixture.Build(t, "flow", fixture.Release)
+	file := everywhere(t)
 	got := flow(t, Count, nil, Options{Runtime: User, Patterns: []string{"work"}, Binary: file})
 	if got.status() != usage || !errors.Is(got.err, user.ErrEverywhere) {
 		t.Errorf("user: %v", got.err)
@@ -142,14 +142,15 @@ func TestEverywhere(t *testing.T) {
 // threads into the middle of one.
 func TestJumpsAreLeftAlone(t *testing.T) {
 	needRoot(t)
-	cmd := server(t)
+	file := everywhere(t)
+	cmd := server(t, file)
 	pid := []int{cmd.Process.Pid}
 	got := flow(t, Trace, func(e event.Event) error {
 		if _, ok := e.(event.Attached); !ok {
 			return nil
 		}
 		for _, o := range []Options{{Runtime: Kernel, PIDs: pid}, {Runtime: Auto, PIDs: pid}, {Runtime: User, PIDs: pid},
-			{Runtime: Auto, Binary: fixture.Build(t, "flow", fixture.Release)}} {
+			{Runtime: Auto, Binary: file}, {Runtime: Kernel, Command: []string{file, "work", "3"}}} {
 			o.Patterns, o.For = []string{"serve"}, 10*time.Millisecond
 			second := flow(t, Count, nil, o)
 			if second.err == nil || !strings.Contains(second.err.Error(), "another ferrotrace") || len(second.events) > 0 {
@@ -230,7 +231,7 @@ func TestWithout(t *testing.T) {
 // A process that ends at once has told where its code is: function pointers have names.
 func TestNamesOfEnded(t *testing.T) {
 	both(t, func(t *testing.T, rt string) {
-		values := fixture.Build(t, "values", fixture.Release)
+		values := private(t, fixture.Build(t, "values", fixture.Release))
 		got := flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"values::closures::pointer"}, Command: []string{values, "closures"}})
 		if got.err != nil {
 			t.Fatal(got.err)

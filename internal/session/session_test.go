@@ -55,6 +55,28 @@ func both(t *testing.T, test func(t *testing.T, runtime string)) {
 	}
 }
 
+// everywhere is a copy of the fixture flow for what may probe every process that runs a
+// file, as the kernel runtime does: other tests' are left alone, in which the user runtime
+// may be.
+func everywhere(t *testing.T) string {
+	t.Helper()
+	return private(t, fixture.Build(t, "flow", fixture.Release))
+}
+
+// private is a copy of a program.
+func private(t *testing.T, program string) string {
+	t.Helper()
+	b, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), filepath.Base(program))
+	if err := os.WriteFile(file, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // flow runs a session on a story of the fixture flow. emit may be nil.
 func flow(t *testing.T, run func(context.Context, Options) error, emit func(event.Event) error, o Options, story ...string) *told {
 	t.Helper()
@@ -66,7 +88,11 @@ func flow(t *testing.T, run func(context.Context, Options) error, emit func(even
 	}
 	got := &told{}
 	if o.Command == nil && story != nil {
-		o.Command = append([]string{fixture.Build(t, "flow", fixture.Release)}, story...)
+		program := fixture.Build(t, "flow", fixture.Release)
+		if o.Runtime == Kernel {
+			program = everywhere(t)
+		}
+		o.Command = append([]string{program}, story...)
 	}
 	o.Inlined, o.Limits = true, program.Limits{MaxStr: 256, MaxItems: 64, Depth: 8}
 	o.Idle = func() error { return nil }
@@ -290,13 +316,13 @@ func TestInterrupted(t *testing.T) {
 // and not written over.
 func TestTwoAtOnce(t *testing.T) {
 	needRoot(t)
-	file := fixture.Build(t, "flow", fixture.Release)
+	file := everywhere(t)
 	for _, rt := range []string{Kernel, User, Auto} {
 		t.Run(rt, func(t *testing.T) {
 			var second *told
 			first := flow(t, Trace, func(e event.Event) error {
 				if _, ok := e.(event.Attached); ok {
-					second = flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"work"}}, "work", "3")
+					second = flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"work"}, Command: []string{file, "work", "3"}})
 				}
 				return nil
 			}, Options{Patterns: []string{"work"}, Binary: file, For: 500 * time.Millisecond})
