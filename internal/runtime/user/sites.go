@@ -118,10 +118,11 @@ func (t *text) function(parts []x86.Range, targets []uint64) (f patch.Function, 
 	for _, a := range targets {
 		f.Targets = append(f.Targets, a+t.bias)
 	}
-	// A function whose jumps lead somewhere unknown has no exits to speak of: its sites
-	// are lines, where everything is saved.
+	// A function whose jumps lead somewhere unknown has no exits to speak of, nor has one
+	// that may keep rsi and rdi for its caller (extern "win64"): their sites are lines,
+	// where everything is saved.
 	exits = map[uint64]bool{}
-	if all, err := f.Code.Exits(); err == nil {
+	if all, err := f.Code.Exits(); err == nil && !savesArguments(f.Code) {
 		for _, e := range all {
 			exits[e.Addr] = true
 		}
@@ -133,6 +134,13 @@ func (t *text) function(parts []x86.Range, targets []uint64) (f patch.Function, 
 type Planned struct {
 	How string
 	Err error
+}
+
+func savesArguments(f *x86.Func) bool {
+	const arguments = 1<<x86.RSI | 1<<x86.RDI
+	return slices.ContainsFunc(f.Insts, func(in x86.Inst) bool {
+		return in.Kind == x86.Push && in.Reads&arguments != 0
+	})
 }
 
 // Explain works out, without a process, how sites of a file would be planted all at
