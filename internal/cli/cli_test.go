@@ -27,21 +27,24 @@ func TestMain(m *testing.M) {
 // and what comes of it. Their extra conditions are [root], [cargo], [ptrace] (without
 // privileges too) and, for a verb that is there, [verb:NAME]; "status N COMMAND..."
 // demands an exit status. With cargo, $ARGS_DEBUG, $ARGS_RELEASE (with debug info) and
-// $ARGS_PLAIN are builds of examples/args, $ARGS_OPEN is a copy that every user can read,
-// $ARGS_KERNEL one for the kernel runtime, which may probe every process that runs the
-// file, also those in which another story has the user runtime; $HELLO is a build of
-// examples/helloworld, $FLOW one of that fixture.
+// $ARGS_PLAIN are builds of examples/args, $HELLO is one of examples/helloworld, $FLOW
+// one of that fixture: copies that every user can read. $ARGS_KERNEL is $ARGS_DEBUG as
+// another file, for the kernel runtime: it may probe every process that runs the file,
+// also those in which another story has the user runtime.
 func TestScript(t *testing.T) {
 	programs := map[string]string{}
 	_, err := exec.LookPath("cargo")
 	if cargo := err == nil; cargo {
-		programs["ARGS_DEBUG"] = fixture.Build(t, "args", fixture.Debug)
-		programs["ARGS_RELEASE"] = fixture.Build(t, "args", fixture.Release)
-		programs["ARGS_PLAIN"] = fixture.Build(t, "args", fixture.Plain)
-		programs["HELLO"] = fixture.Build(t, "helloworld", fixture.Debug)
-		programs["ARGS_OPEN"] = openCopy(t, programs["ARGS_DEBUG"])
-		programs["ARGS_KERNEL"] = openCopy(t, programs["ARGS_DEBUG"])
-		programs["FLOW"] = fixture.Build(t, "flow", fixture.Release)
+		for name, program := range map[string]string{
+			"ARGS_DEBUG":   fixture.Build(t, "args", fixture.Debug),
+			"ARGS_KERNEL":  fixture.Build(t, "args", fixture.Debug),
+			"ARGS_RELEASE": fixture.Build(t, "args", fixture.Release),
+			"ARGS_PLAIN":   fixture.Build(t, "args", fixture.Plain),
+			"HELLO":        fixture.Build(t, "helloworld", fixture.Debug),
+			"FLOW":         fixture.Build(t, "flow", fixture.Release),
+		} {
+			programs[name] = openCopy(t, program)
+		}
 	} else {
 		t.Log("no cargo: stories that trace a program are skipped")
 	}

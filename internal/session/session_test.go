@@ -55,9 +55,9 @@ func both(t *testing.T, test func(t *testing.T, runtime string)) {
 	}
 }
 
-// everywhere is a copy of the fixture flow for what may probe every process that runs a
-// file, as the kernel runtime does: other tests' are left alone, in which the user runtime
-// may be.
+// everywhere is a copy of the fixture flow: the kernel runtime may probe every process
+// that runs a file, and those of other tests, in which the user runtime may be, are to be
+// left alone.
 func everywhere(t *testing.T) string {
 	t.Helper()
 	return private(t, fixture.Build(t, "flow", fixture.Release))
@@ -88,11 +88,7 @@ func flow(t *testing.T, run func(context.Context, Options) error, emit func(even
 	}
 	got := &told{}
 	if o.Command == nil && story != nil {
-		program := fixture.Build(t, "flow", fixture.Release)
-		if o.Runtime == Kernel {
-			program = everywhere(t)
-		}
-		o.Command = append([]string{program}, story...)
+		o.Command = append([]string{everywhere(t)}, story...)
 	}
 	o.Inlined, o.Limits = true, program.Limits{MaxStr: 256, MaxItems: 64, Depth: 8}
 	o.Idle = func() error { return nil }
