@@ -44,8 +44,8 @@ func AttachHeld(ctx context.Context, c *target.Command) (*Tracee, error) {
 	c.Release()
 	t, err := takeOver(ctx, c.PID)
 	if err != nil {
-		// Without its tracer it would loop for ever.
-		_, _ = mem.WriteAt(old, int64(entry))
+		// Without its tracer it would loop for ever, or run untraced.
+		_ = c.Kill()
 		return nil, err
 	}
 	err = t.call(ctx, func(ctx context.Context, _ time.Time) error {
