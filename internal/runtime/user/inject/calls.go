@@ -49,7 +49,7 @@ func (t *Tracee) MemfdCreate(ctx context.Context, name string) (fd int, f *os.Fi
 		return 0, nil, err
 	}
 	if f, err = os.OpenFile(fmt.Sprintf("/proc/%d/fd/%d", t.pid, fd), os.O_RDWR, 0); err != nil {
-		_ = t.CloseFD(ctx, fd)
+		_ = t.CloseFD(context.WithoutCancel(ctx), fd)
 		return 0, nil, err
 	}
 	return fd, f, nil

@@ -165,7 +165,9 @@ func (t *Tracee) CreateJournal(ctx context.Context, capacity int) (*Journal, err
 		if err != nil {
 			return err
 		}
-		defer func() { _, _ = t.remote(ctx, deadline, unix.SYS_CLOSE, uint64(fd)) }()
+		defer func() { // also when time is up
+			_, _ = t.remote(context.WithoutCancel(ctx), time.Now().Add(maxWait), unix.SYS_CLOSE, uint64(fd))
+		}()
 		if _, err := t.remote(ctx, deadline, unix.SYS_FTRUNCATE, uint64(fd), j.size); err != nil {
 			return named("ftruncate", err)
 		}
@@ -261,6 +263,14 @@ func (j *Journal) Claim(ctx context.Context) error {
 	}
 	return j.t.call(ctx, func(context.Context, time.Time) error {
 		j.TracerPID, j.TracerStart = pid, start
+		return j.writeHeader()
+	})
+}
+
+// Disown says that its tracer goes, and leaves something behind.
+func (j *Journal) Disown(ctx context.Context) error {
+	return j.t.call(ctx, func(context.Context, time.Time) error {
+		j.TracerPID, j.TracerStart = 0, 0
 		return j.writeHeader()
 	})
 }

@@ -399,6 +399,17 @@ func (t *Tracee) elsewhere(th *thread, ranges []Range) (bool, error) {
 	return !inAny(ranges, pc) && !inAny(ranges, pc-2) && !t.stackHas(sp, ranges), nil
 }
 
+// Elsewhere is whether a thread that was left alone is and will come back to none of the
+// ranges, which may not overlap: it is not there, and has no return address there. A stack
+// holds old addresses too, so "no" means perhaps.
+func (t *Tracee) Elsewhere(ctx context.Context, tid int, ranges ...Range) (elsewhere bool, err error) {
+	err = t.call(ctx, func(context.Context, time.Time) error {
+		elsewhere, err = t.elsewhere(&thread{tid: tid, pid: tgid(tid)}, sorted(ranges))
+		return err
+	})
+	return elsewhere, err
+}
+
 // stackDepth is how much of a stack is looked through.
 const stackDepth = 1 << 20
 

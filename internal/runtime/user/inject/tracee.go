@@ -181,6 +181,10 @@ func (t *Tracee) again() error {
 	if t.worker != nil {
 		return nil
 	}
+	if th := t.threads[t.pid]; th != nil { // another thread was taken in its place
+		t.worker = th
+		return nil
+	}
 	// A leader whose other thread executes a program is dead for a moment.
 	var err error
 	var p patience
