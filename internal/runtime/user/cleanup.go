@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"ferrotrace/internal/runtime/user/inject"
 )
@@ -43,25 +42,10 @@ func sweep(ctx context.Context, t *inject.Tracee, j *inject.Journal) error {
 	for _, r := range j.Regions() {
 		p.regions = append(p.regions, mapping{r, true})
 	}
-	for begin := time.Now(); ; {
-		_, conflicts, err := j.Restore(ctx)
-		if err == nil && len(conflicts) > 0 {
-			return conflicts[0]
-		}
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, inject.ErrBusy) || time.Since(begin) > leaveWait {
-			return err
-		}
-		if err := sleep(ctx, stopWait); err != nil {
-			return err
-		}
-	}
 	err := p.restore(ctx)
 	var remains *remainsError
 	if errors.As(err, &remains) {
-		return nil // the journal stays, and tells the next one
+		return j.Disown(ctx) // it stays, and tells the next one
 	}
 	if err != nil {
 		return err

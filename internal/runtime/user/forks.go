@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 
 	"ferrotrace/internal/runtime/user/inject"
@@ -87,14 +88,17 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 	}
 	js, err := t.FindJournals(ctx)
 	child := *p
-	child.pid, child.t, child.hold, child.executed = pid, t, false, nil
+	child.pid, child.t, child.hold, child.executed, child.journal = pid, t, false, nil, nil
 	for _, j := range js {
 		if j.Addr() == p.journal.Addr() {
 			child.journal = j
 		}
 	}
-	if child.journal == p.journal {
+	if child.journal == nil {
 		return errors.Join(err, inject.ErrJournal, t.Detach())
 	}
+	// It may have begun before everything was there.
+	there := child.journal.Regions()
+	child.regions = slices.DeleteFunc(slices.Clone(p.regions), func(m mapping) bool { return !slices.Contains(there, m.Region) })
 	return child.remove(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"ferrotrace/internal/runtime/user/inject"
@@ -116,14 +117,17 @@ func (p *process) write(ctx context.Context, pages []x86.Range, patches []*patch
 }
 
 // interiors are the bytes of patches in which no thread may stand: all but the first.
-func interiors(patches []*patch.Patch) []inject.Range {
-	var rs []inject.Range
+func interiors(patches []*patch.Patch) (rs []inject.Range) {
 	for _, p := range patches {
 		for _, w := range p.Writes {
-			rs = append(rs, inject.Range{Start: w.Addr + 1, End: w.Addr + uint64(len(w.Old))})
+			rs = append(rs, interior(w.Addr, w.Old))
 		}
 	}
 	return rs
+}
+
+func interior(addr uint64, old []byte) inject.Range {
+	return inject.Range{Start: addr + 1, End: addr + uint64(len(old))}
 }
 
 // bounds is a range around all of some.
@@ -164,8 +168,10 @@ func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*
 		}
 	}
 	inside := interiors(patches)
+	// Whatever comes, who takes them out has to know them from here on.
+	p.patches = append(p.patches, patches...)
 	for tries := 0; ; tries++ {
-		if _, err := p.t.StopAll(ctx, inside...); err != nil {
+		if _, err := p.stopAll(ctx, inside...); err != nil {
 			return nil, err
 		}
 		ways, frames, busy, err := p.standing(ctx, moves, bounds(inside))
@@ -185,11 +191,7 @@ func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*
 			return nil, err
 		}
 	}
-	for _, pt := range patches {
-		if bad[pt.Addr] == nil {
-			p.patches = append(p.patches, pt)
-		}
-	}
+	p.patches = slices.DeleteFunc(p.patches, func(pt *patch.Patch) bool { return bad[pt.Addr] != nil })
 	maps.Copy(bad, changed)
 	return bad, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sort"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type process struct {
 	patches []*patch.Patch // in place, in the order of planting
 	stopped time.Duration  // the longest time for which threads of it were
 
+	stacks []target.Mapping   // as they were before the threads were stopped last
 	leader inject.ThreadState // as it was when probes were planted
 	hasTID bool               // programs read the thread's number from its control block,
 	tid    uint64             // at this offset from the FS base
@@ -151,7 +153,7 @@ func (p *process) share(ctx context.Context, l *shm.Layout) error {
 		_, _ = p.t.Syscall(ctx, unix.SYS_MADVISE, at, l.Size, unix.MADV_DONTDUMP)
 		return p.mapped(ctx, at, l.Size, false)
 	}()
-	return errors.Join(err, p.t.CloseFD(ctx, fd))
+	return errors.Join(err, p.t.CloseFD(context.WithoutCancel(ctx), fd))
 }
 
 // mapped notes memory.
@@ -222,6 +224,7 @@ func (p *process) resume() error {
 	if p.hold {
 		return nil
 	}
+	p.stacks = nil
 	d, err := p.t.Resume()
 	p.stopped = max(p.stopped, d)
 	return err
@@ -289,35 +292,68 @@ var ErrNotMapped = errors.New("the process has not mapped the file")
 // at addr.
 type frame struct{ addr, ip uint64 }
 
-// stackDepth is how much of a stack is looked through for signal frames.
-const stackDepth = 64 << 10
+// stackDepth bounds how much of a stack is looked through for signal frames: that of a
+// whole one, by RLIMIT_STACK's usual value.
+const stackDepth = 8 << 20
+
+// stopAll stops all threads of the process. Where their stacks end is looked up before,
+// so that they stand for less.
+func (p *process) stopAll(ctx context.Context, ranges ...inject.Range) (*inject.Stopped, error) {
+	if p.stacks == nil {
+		p.lookUpStacks()
+	}
+	return p.t.StopAll(ctx, ranges...)
+}
+
+func (p *process) lookUpStacks() {
+	p.stacks = nil
+	proc, err := target.Open(p.pid)
+	if err != nil {
+		return
+	}
+	defer proc.Close()
+	p.stacks, _ = proc.Maps()
+}
+
+// stackEnd is the end of the mapping around a stack pointer, or how far is looked at most.
+func (p *process) stackEnd(rsp uint64) uint64 {
+	if p.stacks == nil {
+		p.lookUpStacks()
+	}
+	i := sort.Search(len(p.stacks), func(i int) bool { return p.stacks[i].End > rsp })
+	if i < len(p.stacks) && p.stacks[i].Start <= rsp {
+		return min(p.stacks[i].End, rsp+stackDepth)
+	}
+	return rsp + stackDepth
+}
 
 // interrupted finds the signal frames on a thread's stack by whose end it will go on
 // inside of one of some ranges, which lie in within. A frame is recognised by what
 // stands next to the instruction pointer: struct sigcontext in the kernel's
 // arch/x86/include/uapi/asm/sigcontext.h has rip, eflags, cs.
 func (p *process) interrupted(ctx context.Context, rsp uint64, within inject.Range, in func(uint64) bool) (frames []frame) {
-	const chunk = 4096
-	b := make([]byte, chunk+16)
-	for at, end := rsp&^7, rsp+stackDepth; at < end; at += chunk - at%chunk {
-		n := int(chunk - at%chunk)
-		// The two words behind belong to the next page, which may not be there.
-		if p.t.ReadMem(ctx, b[:n+16], at) != nil {
-			if p.t.ReadMem(ctx, b[:n], at) != nil {
+	const chunk, words = 64 << 10, 24
+	b := make([]byte, chunk)
+	for at, end := rsp&^7, p.stackEnd(rsp); at+words <= end; {
+		n := min(end-at, chunk)
+		if p.t.ReadMem(ctx, b[:n], at) != nil {
+			n = min(n, 4096-at&4095) // there is less of it than there was
+			if n < words || p.t.ReadMem(ctx, b[:n], at) != nil {
 				return frames
 			}
-			clear(b[n : n+16])
 		}
-		for i := 0; i < n; i += 8 {
+		i := uint64(0)
+		for ; i+words <= n; i += 8 {
 			ip := le64(b[i:])
 			if ip < within.Start || ip >= within.End || !in(ip) {
 				continue
 			}
 			const userCS, alwaysOne = 0x33, 1 << 1
 			if flags, cs := le64(b[i+8:]), le64(b[i+16:])&0xffff; cs == userCS && flags&alwaysOne != 0 && flags>>22 == 0 {
-				frames = append(frames, frame{at + uint64(i), ip})
+				frames = append(frames, frame{at + i, ip})
 			}
 		}
+		at += i
 	}
 	return frames
 }

@@ -2,6 +2,7 @@ package user
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -25,8 +26,12 @@ func (e *remainsError) Error() string {
 	return fmt.Sprintf("process %d runs its own code again, but %d of its threads have not left that of the probes: %d KiB stay mapped, until it is traced again or ends", e.pid, e.threads, e.size>>10)
 }
 
-// leaveWait bounds how long threads are waited for that are inside a probe.
-const leaveWait = time.Second
+const (
+	// leaveWait bounds how long threads are waited for that are inside a probe.
+	leaveWait = time.Second
+	// longestWait is how long they are given to go on, between two looks, at most.
+	longestWait = 100 * time.Millisecond
+)
 
 // remove takes everything out of the process, which need not live any more. A command
 // that was never released shall not run: it is ended.
@@ -41,11 +46,14 @@ func (p *process) remove(ctx context.Context) error {
 	if err == nil {
 		err = p.unmap(ctx)
 	}
-	var remains *remainsError
-	if err != nil && !errors.As(err, &remains) {
-		if over(err) {
-			err = nil
-		} else {
+	switch remains := (*remainsError)(nil); {
+	case err == nil:
+	case over(err):
+		err = nil
+	default:
+		// The next one, which may be this process, has to try again.
+		err = errors.Join(err, p.journal.Disown(ctx))
+		if !errors.As(err, &remains) {
 			err = fmt.Errorf("taking the probes out: %w", err)
 		}
 	}
@@ -59,36 +67,31 @@ func over(err error) bool { return errors.Is(err, inject.ErrGone) || errors.Is(e
 // restore puts the program's own code back and sees every thread out of that of the
 // probes.
 func (p *process) restore(ctx context.Context) error {
-	inside := interiors(p.patches)
+	if p.journal == nil {
+		return nil
+	}
+	var inside []inject.Range
+	for _, j := range p.journal.Patches() {
+		inside = append(inside, interior(j.Addr, j.Old))
+	}
 	code := p.codeRegions()
 	sorted := slices.Clone(p.patches)
 	slices.SortFunc(sorted, func(a, b *patch.Patch) int { return compare(a.Trampoline, b.Trampoline) })
-	restored := len(p.patches) == 0
+	restored := len(inside) == 0
+	pause := stopWait
 	for begin := time.Now(); ; {
-		if _, err := p.t.StopAll(ctx, inside...); err != nil {
-			return err
-		}
-		var conflicts []*inject.ConflictError
-		var err error
+		left, err := 0, error(nil)
 		if !restored {
-			_, conflicts, err = p.journal.Restore(ctx)
-			restored = err == nil && len(conflicts) == 0
+			restored, err = p.putBack(ctx, inside)
 		}
-		left, merr := 0, error(nil)
 		if restored {
-			if left, merr = p.moveOut(ctx, sorted, code); merr == nil {
-				_ = p.t.Membarrier(ctx) // where there is none, stops have to do
-			}
+			left, err = p.moveOut(ctx, sorted, code)
 		}
 		rerr := p.resume()
-		if err == nil && len(conflicts) > 0 {
-			// Another tracer's probes lie over ours. What they lead to has to stay.
-			return conflicts[0]
-		}
 		if errors.Is(err, inject.ErrBusy) {
 			err, left = nil, 1
 		}
-		if err := errors.Join(err, merr, rerr); err != nil || left == 0 {
+		if err := errors.Join(err, rerr); err != nil || left == 0 {
 			return err
 		}
 		if time.Since(begin) > leaveWait {
@@ -101,10 +104,70 @@ func (p *process) restore(ctx context.Context) error {
 			}
 			return e
 		}
-		if err := sleep(ctx, stopWait); err != nil {
+		// A thread leaves when it gets to run, which among many takes a while.
+		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
+		pause = min(2*pause, longestWait)
 	}
+}
+
+// putBack stops all threads and puts the program's own bytes back, which are in inside
+// but for the first of each patch.
+func (p *process) putBack(ctx context.Context, inside []inject.Range) (done bool, err error) {
+	if _, err := p.stopAll(ctx, inside...); err != nil {
+		return false, err
+	}
+	if err := p.leavePadding(ctx); err != nil {
+		return false, err
+	}
+	_, conflicts, err := p.journal.Restore(ctx)
+	if err == nil && len(conflicts) > 0 {
+		// Another tracer's probes lie over ours. What they lead to has to stay.
+		err = conflicts[0]
+	}
+	return err == nil, err
+}
+
+// leavePadding has threads that are on their way over a jump in padding, where there is
+// none of the program's code, go on where it leads.
+func (p *process) leavePadding(ctx context.Context) error {
+	patches := p.journal.Patches()
+	short := map[uint64]bool{}
+	for _, j := range patches {
+		if len(j.New) == 2 && j.New[0] == 0xeb {
+			short[j.Addr+2+uint64(int64(int8(j.New[1])))] = true
+		}
+	}
+	to := map[uint64]uint64{}
+	var within []inject.Range
+	for _, j := range patches {
+		if len(j.New) == 5 && j.New[0] == 0xe9 && short[j.Addr] {
+			to[j.Addr] = j.Addr + 5 + uint64(int64(int32(binary.LittleEndian.Uint32(j.New[1:]))))
+			within = append(within, inject.Range{Start: j.Addr, End: j.Addr + 1})
+		}
+	}
+	if len(to) == 0 {
+		return nil
+	}
+	threads, err := p.t.Threads(ctx)
+	if err != nil {
+		return err
+	}
+	in := func(ip uint64) bool { return to[ip] != 0 }
+	for _, th := range threads {
+		if in(th.Regs.Rip) {
+			if err := p.t.SetRIP(ctx, th.TID, to[th.Regs.Rip]); err != nil {
+				return err
+			}
+		}
+		for _, f := range p.interrupted(ctx, th.Regs.Rsp, bounds(within), in) {
+			if err := p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, to[f.ip]), f.addr); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func compare(a, b uint64) int {
@@ -134,10 +197,21 @@ func contains(rs []inject.Range, addr uint64) bool {
 	return i < len(rs) && rs[i].Start <= addr
 }
 
-// moveOut moves stopped threads that stand at a copy of one of the program's
+// moveOut stops all threads, moves those that stand at a copy of one of the program's
 // instructions to the instruction itself, and counts those that are elsewhere in code
 // of ours, or will come back there from a signal handler.
 func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inject.Range) (left int, err error) {
+	st, err := p.stopAll(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, tid := range st.LeftAlone {
+		if elsewhere, err := p.t.Elsewhere(ctx, tid, code...); err != nil {
+			return 0, err
+		} else if !elsewhere {
+			left++
+		}
+	}
 	threads, err := p.t.Threads(ctx)
 	if err != nil {
 		return 0, err
@@ -166,5 +240,6 @@ func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inj
 		}
 		left += len(p.interrupted(ctx, th.Regs.Rsp, bounds(code), in))
 	}
+	_ = p.t.Membarrier(ctx) // where there is none, stops have to do
 	return left, nil
 }

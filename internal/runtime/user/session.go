@@ -252,7 +252,8 @@ func (s *session) detach() error {
 		if p.t == nil {
 			continue
 		}
-		errs = append(errs, p.remove(context.Background()), p.removeForks(context.Background()))
+		forked := *p // with all that is in them
+		errs = append(errs, p.remove(context.Background()), forked.removeForks(context.Background()))
 		p.t = nil
 	}
 	if err := errors.Join(errs...); err != nil {
