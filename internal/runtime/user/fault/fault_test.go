@@ -1,12 +1,19 @@
 package fault_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"ferrotrace/internal/runtime/user/fault"
+	"ferrotrace/internal/runtime/user/inject"
+	"ferrotrace/internal/runtime/user/shm"
+	"ferrotrace/internal/target"
 
 	"golang.org/x/sys/unix"
 )
@@ -300,12 +307,13 @@ func TestLoad(t *testing.T) {
 			t.Parallel()
 			p := start(t, buildC(t))
 			p.want("0", "sigaction 11 %s", own)
+			p.want("0", "sigaction 7 %s", own)
 			before := p.ask("action 11")
 			w := attach(t, p)
 			for range 4 {
-				p.want("0", "thread %x 0", w.read)
+				p.ask("thread %x 0", w.read)
 			}
-			for i := range 10 {
+			for i := range 6 {
 				w.checks(true, "")
 				time.Sleep(5 * time.Millisecond)
 				if i%2 == 0 {
@@ -328,5 +336,144 @@ func TestLoad(t *testing.T) {
 				t.Errorf("%d reads, %d of them wrong, %v", loops, wrong, err)
 			}
 		})
+	}
+}
+
+// TestInHandler: the program's handler runs with the signal blocked, and reads.
+func TestInHandler(t *testing.T) {
+	t.Parallel()
+	for _, flags := range []string{"", "-static", "-static-pie", "-no-pie"} {
+		t.Run("gcc"+flags, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, buildC(t, strings.Fields(flags)...))
+			w := attach(t, p)
+			p.want("0", "sigaction 11 reads") // it asks for the handler before, which is not ours yet
+			for range 3 {
+				w.checks(true, "")
+				w.reads()
+				w.want("handled 11 -14", "readin %x", w.read)
+			}
+			if w.remove() {
+				t.Error("the handler has to stay")
+			}
+			w.munmap()
+			w.want("handled 11 -14", "readin %x", w.read)
+		})
+	}
+}
+
+// TestQuiet: a process that may make no system call, without a handler, dies all the
+// same.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	file := buildC(t)
+	for _, c := range []string{"deref 8", "raise 11"} {
+		w := attach(t, start(t, file))
+		w.checks(true, "")
+		must(t, w.tr.WriteMem(t.Context(), binary.LittleEndian.AppendUint32(nil, 1), w.block+shm.ProcQuiet))
+		w.tell(c)
+		w.ends(128 + 11)
+	}
+	w := attach(t, start(t, file))
+	must(t, w.tr.WriteMem(t.Context(), binary.LittleEndian.AppendUint32(nil, 1), w.block+shm.ProcQuiet))
+	w.checks(false, "its system calls are filtered")
+	w.remove()
+}
+
+func buildRust(t *testing.T, flags ...string) string {
+	return build(t, "rustc", append(flags, "-O", "testdata/overflow.rs")...)
+}
+
+// TestOverflow: Rust's own handler reports a stack overflow as ever, with ours in front
+// and after it.
+func TestOverflow(t *testing.T) {
+	t.Parallel()
+	for name, flags := range map[string][]string{"dynamic": nil, "static": {"-Ctarget-feature=+crt-static"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := buildRust(t, flags...)
+			for _, c := range []struct{ do, message string }{
+				{"overflow", "thread 'main'"}, {"thread", "thread 'worker'"}, {"null", ""},
+			} {
+				for _, removed := range []bool{false, true} {
+					w := attach(t, start(t, file))
+					w.checks(true, "")
+					if removed {
+						if w.remove() {
+							t.Error("the handler has to stay")
+						}
+						w.munmap()
+					}
+					w.tell(c.do)
+					if c.message == "" {
+						w.ends(128 + 11)
+						continue
+					}
+					w.ends(128 + 6)
+					_ = w.shell.Wait() // its output is complete
+					if got := w.err.String(); !strings.Contains(got, c.message) || !strings.Contains(got, "has overflowed its stack") {
+						t.Errorf("removed %v, %s: %q", removed, c.do, got)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestStart: a command is looked at from its first moment, and its std still installs
+// its handler.
+func TestStart(t *testing.T) {
+	t.Parallel()
+	file := buildRust(t)
+	for range 5 {
+		dir := t.TempDir()
+		c, err := target.Start([]string{file, filepath.Join(dir, "out")})
+		must(t, err)
+		t.Cleanup(func() { _ = c.Kill(); c.Close() })
+		tr, err := inject.AttachHeld(t.Context(), c)
+		must(t, err)
+		w := furnish(t, &proc{t: t, pid: c.PID}, tr)
+		w.checks(true, "")
+		must(t, os.WriteFile(filepath.Join(dir, "out.go"), nil, 0o600))
+		if st, err := c.Wait(t.Context()); err != nil || st.Signal != unix.SIGABRT {
+			t.Errorf("%+v, %v", st, err)
+		}
+		if b, err := os.ReadFile(filepath.Join(dir, "out")); err != nil || !strings.Contains(string(b), "has overflowed its stack") {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+}
+
+// TestSent: signals that are sent to a thread are the program's, whatever the thread is
+// doing: here, reading bad pointers.
+func TestSent(t *testing.T) {
+	t.Parallel()
+	p := start(t, buildC(t))
+	p.want("0", "sigaction 11 counts")
+	w := attach(t, p)
+	var tids []int
+	for range 2 {
+		tid, err := strconv.Atoi(p.ask("thread %x 0", w.read))
+		must(t, err)
+		tids = append(tids, tid)
+	}
+	p.ask("action 11") // the count begins
+	for i := range 100 {
+		w.checks(true, "")
+		before := p.ask("handled")
+		// The kernel drops a signal of which one is pending for the thread: here, that of
+		// a fault that it is about to deliver.
+		for tries := 0; p.ask("handled") == before; tries++ {
+			if tries%20 == 0 {
+				must(t, unix.Tgkill(p.pid, tids[i%2], unix.SIGSEGV))
+			}
+			if tries == 10_000 {
+				t.Fatal("the program's handler is not called")
+			}
+		}
+	}
+	var loops, wrong int
+	if _, err := fmt.Sscanf(p.ask("join"), "%d %d", &loops, &wrong); err != nil || loops == 0 || wrong != 0 {
+		t.Errorf("%d reads, %d of them wrong, %v", loops, wrong, err)
 	}
 }

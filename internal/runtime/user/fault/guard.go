@@ -106,6 +106,8 @@ const (
 	// stop, and a program may go on changing its mind.
 	minWait = 20 * time.Millisecond
 	maxWait = 2 * time.Second
+	// stopWait bounds a stop.
+	stopWait = 100 * time.Millisecond
 	// settled is how long direct reads must have lasted for the program to be believed.
 	settled = 10 * time.Second
 )
@@ -283,7 +285,7 @@ func (g *Guard) read(ctx context.Context, now time.Time) error {
 // setKnown notes that the program may know the handler's address, also for who comes
 // after this tracer.
 func (g *Guard) setKnown(ctx context.Context) error {
-	if g.known || len(g.used) == 0 {
+	if g.known || len(g.installed) == 0 {
 		return nil
 	}
 	g.known = true
@@ -317,10 +319,15 @@ func (g *Guard) surmise(now time.Time) (why string, err error) {
 // establish installs the handler and turns direct reads on, if they are safe: why not,
 // if not.
 func (g *Guard) establish(ctx context.Context) (why string, err error) {
-	if _, err := g.t.StopAll(ctx, g.calls...); err != nil {
-		if errors.Is(err, inject.ErrBusy) {
-			return "a thread does not stop", nil
-		}
+	// It would be nice to have, no more: nobody waits long for it.
+	short, cancel := context.WithTimeout(ctx, stopWait)
+	stopped, err := g.t.StopAll(short)
+	cancel()
+	switch {
+	case err == nil:
+	case errors.Is(err, inject.ErrBusy), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return "a thread does not stop", nil
+	default:
 		return "", err
 	}
 	defer func() {
@@ -340,11 +347,22 @@ func (g *Guard) establish(ctx context.Context) (why string, err error) {
 			return "the program is changing what its signals do", nil
 		}
 	}
+	for _, tid := range stopped.LeftAlone {
+		if !inSyscall(g.t.PID, tid) {
+			return "a thread does not stop", nil
+		}
+	}
 	if why, err := blocking(g.t.PID); why != "" || err != nil {
 		return why, err
 	}
 	if err := g.write32(ctx, g.block+shm.ProcChanged, 0); err != nil {
 		return "", err
+	}
+	if len(g.installed) == 0 {
+		// What the program has asked so far was about its own.
+		if err := g.write32(ctx, g.block+shm.ProcSaved, 0); err != nil {
+			return "", err
+		}
 	}
 	if why, err := g.masks(ctx); why != "" || err != nil {
 		return why, err

@@ -58,3 +58,12 @@ func signalSet(path, key string, pid int) (uint64, error) {
 	}
 	return set, nil
 }
+
+// inSyscall reports whether a thread that does not stop waits in a system call
+// (proc_pid_syscall(5)). One that waits for a page of its code may be on its way to one.
+func inSyscall(pid, tid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
+	nr, _, _ := bytes.Cut(b, []byte(" "))
+	_, nerr := strconv.ParseUint(string(nr), 10, 64) // else "running", or -1
+	return err == nil && nerr == nil
+}

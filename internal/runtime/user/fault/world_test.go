@@ -312,6 +312,7 @@ func (w *world) plant() {
 func (w *world) checks(direct bool, why string) {
 	w.t.Helper()
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		w.guard.Hurry()
 		must(w.t, w.guard.Check(w.t.Context()))
 		d, reason := w.guard.Direct()
 		if d != w.direct() {

@@ -39,6 +39,17 @@ static void chains(int sig, siginfo_t *info, void *uc) {
 		before.sa_handler(sig);
 }
 
+// A handler that reads, by a program.
+static uint64_t entry;
+static uint64_t load(uint64_t entry, uint64_t from, uint64_t *value);
+static volatile int64_t result;
+static void reads(int sig, siginfo_t *info, void *uc) {
+	uint64_t v = 1;
+	handled = sig;
+	result = load(entry, 8, &v);
+	siglongjmp(back, 1);
+}
+
 // A handler that stores its registers.
 void bare(void);
 __asm__("bare: mov %rax, got(%rip)\n mov %rcx, got+8(%rip)\n mov %rdx, got+16(%rip)\n mov %rbx, got+24(%rip)\n"
@@ -54,6 +65,7 @@ static void install(int sig, const char *how) {
 	if (!strcmp(how, "jumps")) a.sa_sigaction = jumps, a.sa_flags = SA_SIGINFO;
 	else if (!strcmp(how, "onstack")) a.sa_sigaction = jumps, a.sa_flags = SA_SIGINFO | SA_ONSTACK;
 	else if (!strcmp(how, "nodefer")) a.sa_sigaction = jumps, a.sa_flags = SA_SIGINFO | SA_NODEFER;
+	else if (!strcmp(how, "reads")) a.sa_sigaction = reads, a.sa_flags = SA_SIGINFO;
 	else if (!strcmp(how, "plain")) a.sa_handler = plain;
 	else if (!strcmp(how, "bare")) a.sa_handler = (void (*)(int))bare;
 	else if (!strcmp(how, "chains")) a.sa_sigaction = chains, a.sa_flags = SA_SIGINFO;
@@ -83,6 +95,8 @@ static volatile uint64_t loops, wrong;
 
 struct work { uint64_t entry; int block; };
 
+static volatile int worker;
+
 static void *works(void *p) {
 	struct work *w = p;
 	if (w->block) {
@@ -90,6 +104,7 @@ static void *works(void *p) {
 		sigfillset(&s);
 		pthread_sigmask(SIG_SETMASK, &s, NULL);
 	}
+	worker = gettid();
 	uint64_t good = 0xabcdef;
 	while (!stop) {
 		uint64_t v = 1;
@@ -119,10 +134,14 @@ int main(void) {
 	while (fgets(line, sizeof line, stdin)) {
 		uint64_t x = 0, y = 0;
 		word[0] = 0;
-		handled = code = 0;
+		if (strcmp(line, "handled\n")) handled = code = 0;
 		if (sscanf(line, "read %lx %lx", &x, &y) == 2)
 			answer(x, y);
-		else if (sscanf(line, "deref %lx", &x) == 1) {
+		else if (sscanf(line, "readin %lx", &x) == 1) {
+			entry = x, result = 0;
+			if (!sigsetjmp(back, 1)) *(volatile char *)8;
+			printf("handled %d %ld\n", handled, result);
+		} else if (sscanf(line, "deref %lx", &x) == 1) {
 			wild = (void *)x;
 			if (!sigsetjmp(back, 1)) {
 				char c = *wild;
@@ -163,7 +182,10 @@ int main(void) {
 		} else if (sscanf(line, "thread %lx %lu", &x, &y) == 2) {
 			struct work *w = malloc(sizeof *w);
 			w->entry = x, w->block = y;
-			printf("%d\n", pthread_create(&threads[n++], NULL, works, w));
+			worker = 0;
+			int err = pthread_create(&threads[n++], NULL, works, w);
+			while (!err && !worker) usleep(100);
+			printf("%d\n", err ? -err : worker);
 		} else if (!strcmp(line, "join\n")) {
 			stop = 1;
 			while (n > 0) pthread_join(threads[--n], NULL);
