@@ -23,6 +23,7 @@ type elfText struct {
 type segment struct {
 	addr, offset uint64
 	data         []byte
+	exec         bool
 }
 
 type function struct {
@@ -46,7 +47,7 @@ func openText(t testing.TB, path string) *elfText {
 		if _, err := p.ReadAt(data, 0); err != nil {
 			t.Fatal(err)
 		}
-		x.segs = append(x.segs, segment{p.Vaddr, p.Off, data})
+		x.segs = append(x.segs, segment{p.Vaddr, p.Off, data, p.Flags&elf.PF_X != 0})
 	}
 	syms, err := f.Symbols()
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/target"
@@ -14,8 +16,9 @@ import (
 // A process that a traced one forks begins as a copy of it, with its probes, and goes
 // on to write into the memory that is shared. It is known by that.
 
-// forks are the other processes that share the memory of p.
-func (p *process) forks() (pids []int) {
+// forks are the other processes that share the memory of p, without those that have been
+// seen before, to which it adds all there are.
+func (p *process) forks(seen map[int]bool) (pids []int) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil
@@ -24,9 +27,10 @@ func (p *process) forks() (pids []int) {
 	names, _ := dir.Readdirnames(-1)
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
-		if err != nil || pid == p.pid || pid == os.Getpid() {
+		if err != nil || pid == p.pid || pid == os.Getpid() || seen[pid] {
 			continue
 		}
+		seen[pid] = true
 		if p.sharedBy(pid) {
 			pids = append(pids, pid)
 		}
@@ -55,27 +59,48 @@ func (p *process) sharedBy(pid int) bool {
 	return false
 }
 
-// removeForks takes the probes out of all processes that were forked from p, until
-// there is none left that has them.
+// fleetingWait bounds for how long processes are looked for that end, and leave others,
+// before they can be stopped.
+const fleetingWait = 5 * time.Second
+
+// ErrFleeting: processes that were forked by a traced one keep their probes, whose hits
+// come to nothing.
+var ErrFleeting = errors.New("processes that the traced one has started end and start others too fast for their probes to be taken out")
+
+// removeForks takes the probes out of all processes that were forked from p. While it
+// looks, one that it has not come to yet may fork and end: it is done when no process
+// has begun anywhere between the beginning and the end of a look.
 func (p *process) removeForks(ctx context.Context) error {
-	failed := map[int]error{}
-	for more := true; more; {
-		more = false
-		for _, pid := range p.forks() {
-			if failed[pid] != nil {
-				continue
-			}
-			more = true
-			if err := p.removeFork(ctx, pid); err != nil {
-				failed[pid] = err
-			}
-		}
+	if p.journal == nil {
+		return nil
 	}
 	var errs []error
-	for _, err := range failed {
-		errs = append(errs, err)
+	seen := map[int]bool{}
+	for begin := time.Now(); ; {
+		before := begun()
+		pids := p.forks(seen)
+		for _, pid := range pids {
+			errs = append(errs, p.removeFork(ctx, pid))
+		}
+		if len(pids) == 0 && begun() == before {
+			return errors.Join(errs...)
+		}
+		if time.Since(begin) > fleetingWait {
+			if len(pids) > 0 {
+				errs = append(errs, ErrFleeting)
+			}
+			return errors.Join(errs...)
+		}
 	}
-	return errors.Join(errs...)
+}
+
+// begun is how many processes and threads have begun since the system did
+// (proc_stat(5), "processes").
+func begun() string {
+	b, _ := os.ReadFile("/proc/stat")
+	_, rest, _ := strings.Cut(string(b), "\nprocesses ")
+	n, _, _ := strings.Cut(rest, "\n")
+	return n
 }
 
 func (p *process) removeFork(ctx context.Context, pid int) error {
@@ -86,6 +111,9 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 		}
 		return err
 	}
+	if err := t.Stop(ctx); err != nil && !over(err) { // before it ends
+		return errors.Join(err, t.Detach())
+	}
 	js, err := t.FindJournals(ctx)
 	child := *p
 	child.pid, child.t, child.hold, child.executed, child.journal = pid, t, false, nil, nil
@@ -93,6 +121,9 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 		if j.Addr() == p.journal.Addr() {
 			child.journal = j
 		}
+	}
+	if over(err) {
+		return t.Detach()
 	}
 	if child.journal == nil {
 		return errors.Join(err, inject.ErrJournal, t.Detach())

@@ -159,7 +159,7 @@ func (s *session) skip(r ringOf, w *stuck) {
 // quiet reports whether no thread of the process, or of one forked from it, is inside
 // the code of the probes.
 func (p *process) quiet(ctx context.Context) bool {
-	for _, pid := range p.forks() {
+	for _, pid := range p.forks(map[int]bool{}) {
 		t, err := inject.Attach(ctx, pid)
 		if err != nil {
 			if over(err) {

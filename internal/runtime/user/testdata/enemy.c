@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -217,6 +218,7 @@ static void killed(void) {
 	while (!over) {
 		int st;
 		pid_t p = fork();
+		if (p == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (p == 0) for (int i = 0;; i++) if (inside(i) != i + 1) _exit(9);
 		usleep(500 + work % 7 * 100);
 		kill(p, SIGKILL);
