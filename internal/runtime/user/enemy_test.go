@@ -244,9 +244,9 @@ func (before footprint) same(t testing.TB, pid int) {
 }
 
 // attachSome attaches, and returns which probes could not be planted.
-func attachSome(t testing.TB, s runtime.Session, probes []runtime.Probe, pid int) []*runtime.ProbeError {
+func attachSome(t testing.TB, s runtime.Session, probes []runtime.Probe, who runtime.Who) []*runtime.ProbeError {
 	t.Helper()
-	failed, err := s.Attach(t.Context(), probes, runtime.Who{PIDs: []int{pid}})
+	failed, err := s.Attach(t.Context(), probes, who)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func TestFamily(t *testing.T) {
 				}
 			})
 			fs := x.named("inside")
-			attach(t, s, append(x.entries("count", fs), append(x.entries("write", fs), x.exits(t, "count", x.all())...)...), runtime.Who{PIDs: []int{c.PID}, Command: c})
+			attachSome(t, s, append(x.entries("count", fs), append(x.entries("write", fs), x.exits(t, "count", x.all())...)...), runtime.Who{PIDs: []int{c.PID}, Command: c})
 			if err := s.Release(); err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +140,7 @@ func TestForkStorm(t *testing.T) {
 	probes := everything(x, "count")
 	for i := range rounds(20, 500) {
 		s := load(t, x)
-		attachSome(t, s, probes, p.pid)
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
 		time.Sleep(time.Duration(i%6) * time.Millisecond)
 		mustClose(t, s)
 		p.alive()
@@ -160,7 +160,7 @@ func TestChain(t *testing.T) {
 	for i := range rounds(10, 300) {
 		s := load(t, x)
 		c := hold(t, x.path, "chain", "200")
-		attach(t, s, probes, runtime.Who{PIDs: []int{c.PID}, Command: c})
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{c.PID}, Command: c})
 		if err := s.Release(); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func cycles(t *testing.T, p *proc, x *elfText, n iter.Seq[int]) {
 	before := footprintOf(t, p.pid)
 	for i := range n {
 		s := load(t, x)
-		attachSome(t, s, probes, p.pid)
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
 		time.Sleep(time.Duration(i%5) * time.Millisecond)
 		mustClose(t, s)
 		p.alive()

@@ -69,7 +69,7 @@ func TestStorm(t *testing.T) {
 			for i := range rounds(20, 500) {
 				s := load(t, x)
 				begin := time.Now()
-				failed := attachSome(t, s, probes, p.pid)
+				failed := attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
 				ins = append(ins, time.Since(begin))
 				if i == 0 {
 					for _, e := range failed {
