@@ -29,7 +29,11 @@ func cleanUp(ctx context.Context, t *inject.Tracee) error {
 			return fmt.Errorf("taking out what a killed ferrotrace has left in process %d: %w", t.PID, err)
 		}
 	}
-	return nil
+	// Some are gone now, those in which threads are have stayed.
+	if js, err = t.FindJournals(ctx); err != nil {
+		return err
+	}
+	return orphans(ctx, t, js)
 }
 
 // sweep restores what a journal tells of. What was put in beside the patches goes once
@@ -39,10 +43,14 @@ func sweep(ctx context.Context, t *inject.Tracee, j *inject.Journal) error {
 		return err
 	}
 	p := &process{pid: t.PID, t: t, journal: j}
-	for _, r := range j.Regions() {
+	regions, err := there(t.PID, j)
+	if err != nil {
+		return err
+	}
+	for _, r := range regions {
 		p.regions = append(p.regions, mapping{r, true})
 	}
-	err := p.restore(ctx)
+	err = p.restore(ctx)
 	var remains *remainsError
 	if errors.As(err, &remains) {
 		return j.Disown(ctx) // it stays, and tells the next one

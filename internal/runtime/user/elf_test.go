@@ -33,9 +33,17 @@ type function struct {
 
 func openText(t testing.TB, path string) *elfText {
 	t.Helper()
-	f, err := elf.Open(path)
+	x, err := readText(path)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return x
+}
+
+func readText(path string) (*elfText, error) {
+	f, err := elf.Open(path)
+	if err != nil {
+		return nil, err
 	}
 	defer f.Close()
 	x := &elfText{file: f, path: path}
@@ -45,13 +53,13 @@ func openText(t testing.TB, path string) *elfText {
 		}
 		data := make([]byte, p.Filesz)
 		if _, err := p.ReadAt(data, 0); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		x.segs = append(x.segs, segment{p.Vaddr, p.Off, data, p.Flags&elf.PF_X != 0})
 	}
 	syms, err := f.Symbols()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	for _, s := range syms {
 		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Size > 0 && s.Section != elf.SHN_UNDEF {
@@ -59,7 +67,7 @@ func openText(t testing.TB, path string) *elfText {
 		}
 	}
 	slices.SortFunc(x.funcs, func(a, b function) int { return int(int64(a.Low) - int64(b.Low)) })
-	return x
+	return x, nil
 }
 
 func (x *elfText) Bytes(addr uint64) []byte {

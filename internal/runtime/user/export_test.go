@@ -14,3 +14,6 @@ func LongestStop(s runtime.Session) (d time.Duration) {
 	}
 	return d
 }
+
+// Over is whether an error says that the process has ended or executed another program.
+func Over(err error) bool { return over(err) }

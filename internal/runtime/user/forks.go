@@ -131,5 +131,8 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 	// It may have begun before everything was there.
 	there := child.journal.Regions()
 	child.regions = slices.DeleteFunc(slices.Clone(p.regions), func(m mapping) bool { return !slices.Contains(there, m.Region) })
+	if err := orphans(ctx, t, js); err != nil && !over(err) {
+		return errors.Join(err, child.remove(ctx))
+	}
 	return child.remove(ctx)
 }

@@ -206,17 +206,21 @@ const maxTries = 10
 func pages(size uint64) uint64 { return (size + 4095) &^ 4095 }
 
 // mapCode maps memory for code: the process itself can't write it, the tracer does so
-// through /proc.
+// through /proc. It is noted before, for it has no name that it could be found by.
 func (p *process) mapCode(ctx context.Context, r x86.Range) error {
-	size := r.High - r.Low
-	at, err := p.t.Mmap(ctx, r.Low, size, unix.PROT_READ|unix.PROT_EXEC, private|unix.MAP_FIXED_NOREPLACE, -1, 0)
-	if err != nil {
+	note := inject.Region{Addr: r.Low, Size: r.High - r.Low}
+	if err := p.journal.PlanRegion(ctx, note); err != nil {
 		return err
 	}
-	if at != r.Low { // a kernel before 4.17, which does not know the flag
-		return errors.Join(fmt.Errorf("mmap in the process: %w", unix.EEXIST), p.t.Munmap(ctx, at, size))
+	at, err := p.t.Mmap(ctx, r.Low, note.Size, unix.PROT_READ|unix.PROT_EXEC, private|unix.MAP_FIXED_NOREPLACE, -1, 0)
+	if err == nil && at != r.Low { // a kernel before 4.17, which does not know the flag
+		err = errors.Join(fmt.Errorf("mmap in the process: %w", unix.EEXIST), p.t.Munmap(ctx, at, note.Size))
 	}
-	return p.mapped(ctx, at, size, true)
+	if err != nil {
+		return errors.Join(err, p.journal.DropRegion(ctx, note))
+	}
+	p.regions = append(p.regions, mapping{note, true})
+	return nil
 }
 
 // resume lets the process run, if it shall.

@@ -71,6 +71,9 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 			held = who.Command
 		}
 		p, bad, err := s.attach(ctx, pid, held, probes)
+		if errors.Is(err, target.ErrGone) {
+			err = errors.Join(err, inject.ErrGone)
+		}
 		if errors.Is(err, inject.ErrGone) && len(who.PIDs) > 1 {
 			continue
 		}

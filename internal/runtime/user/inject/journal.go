@@ -34,7 +34,7 @@ import (
 //	64           the entries, 64 bytes each:
 //	 0  u64      address
 //	 8  u8       state: 0 free or put back, 1 in place or about to be
-//	 9  u8       kind: 1 patch, 2 region
+//	 9  u8       kind: 1 patch, 2 region, 3 region that may not be there yet
 //	10  u8       length of a patch, at most 24
 //	11  5 bytes  0
 //	16  24 bytes a patch's old bytes; a region's size, as u64
@@ -54,8 +54,10 @@ type Journal struct {
 	TracerStart uint64
 }
 
+// JournalName is how the memory of a journal is named, behind "/memfd:".
+const JournalName = "ferrotrace-journal"
+
 const (
-	journalName    = "ferrotrace-journal"
 	journalMagic   = "ftjournl"
 	journalVersion = 1
 	entrySize      = 64
@@ -65,6 +67,7 @@ const (
 
 	kindPatch  = 1
 	kindRegion = 2
+	kindAhead  = 3
 )
 
 // ErrJournal: what was found is no journal, or damaged.
@@ -92,7 +95,7 @@ func (e entry) encode() []byte {
 	b := make([]byte, entrySize)
 	binary.LittleEndian.PutUint64(b, e.addr)
 	b[8], b[9] = byte(btoi(e.live)), e.kind
-	if e.kind == kindRegion {
+	if e.kind != kindPatch {
 		binary.LittleEndian.PutUint64(b[16:], e.size)
 		return b
 	}
@@ -107,7 +110,7 @@ func decodeEntry(b []byte) (entry, error) {
 	switch {
 	case b[8] > 1:
 		return e, fmt.Errorf("%w: state %d", ErrJournal, b[8])
-	case e.kind == kindRegion:
+	case e.kind == kindRegion || e.kind == kindAhead:
 		e.size = binary.LittleEndian.Uint64(b[16:])
 	case e.kind == kindPatch && b[10] > 0 && b[10] <= MaxPatch:
 		e.old, e.new = slices.Clone(b[16:16+b[10]]), slices.Clone(b[40:40+b[10]])
@@ -161,7 +164,7 @@ func (t *Tracee) CreateJournal(ctx context.Context, capacity int) (*Journal, err
 	j := &Journal{t: t, capacity: capacity, TracerPID: pid, TracerStart: start}
 	j.size = (entrySize*(1+uint64(capacity)) + 4095) &^ 4095
 	err = t.with(ctx, func(ctx context.Context, deadline time.Time) error {
-		fd, err := t.memfd(ctx, deadline, journalName)
+		fd, err := t.memfd(ctx, deadline, JournalName)
 		if err != nil {
 			return err
 		}
@@ -211,7 +214,7 @@ func (t *Tracee) FindJournals(ctx context.Context) (js []*Journal, err error) {
 		}
 		var errs []error
 		for _, m := range ms {
-			if m.Path != "/memfd:"+journalName || m.Offset != 0 {
+			if m.Path != "/memfd:"+JournalName || m.Offset != 0 {
 				continue
 			}
 			j, err := t.readJournal(m)
@@ -290,7 +293,7 @@ func (j *Journal) Patches() []Patch {
 func (j *Journal) Regions() []Region {
 	var rs []Region
 	for _, e := range j.entries {
-		if e.live && e.kind == kindRegion {
+		if e.live && e.kind != kindPatch {
 			rs = append(rs, Region{e.addr, e.size})
 		}
 	}
@@ -317,8 +320,33 @@ func (j *Journal) slot(i int) uint64 { return j.addr + entrySize*uint64(1+i) }
 
 // AddRegion notes memory that was mapped.
 func (j *Journal) AddRegion(ctx context.Context, r Region) error {
+	return j.addRegion(ctx, r, kindRegion)
+}
+
+// PlanRegion notes memory that is about to be mapped. Who finds it noted by a tracer that
+// was killed does not know whether it is there, or the process's own: see Planned.
+func (j *Journal) PlanRegion(ctx context.Context, r Region) error {
+	return j.addRegion(ctx, r, kindAhead)
+}
+
+// Planned is whether memory was noted before it was mapped.
+func (j *Journal) Planned(r Region) bool {
+	return slices.ContainsFunc(j.entries, func(e entry) bool {
+		return e.live && e.kind == kindAhead && e.addr == r.Addr && e.size == r.Size
+	})
+}
+
+func (j *Journal) addRegion(ctx context.Context, r Region, kind byte) error {
+	e := entry{addr: r.Addr, live: true, kind: kind, size: r.Size}
 	return j.t.call(ctx, func(context.Context, time.Time) error {
-		return j.add([]entry{{addr: r.Addr, live: true, kind: kindRegion, size: r.Size}})
+		// There may be many tries: what is free is used again.
+		for i := range j.entries {
+			if !j.entries[i].live && j.entries[i].kind == kind {
+				j.entries[i] = e
+				return j.t.writeAt(e.encode(), j.slot(i))
+			}
+		}
+		return j.add([]entry{e})
 	})
 }
 
@@ -326,7 +354,7 @@ func (j *Journal) AddRegion(ctx context.Context, r Region) error {
 func (j *Journal) DropRegion(ctx context.Context, r Region) error {
 	return j.t.call(ctx, func(context.Context, time.Time) error {
 		for i, e := range j.entries {
-			if e.live && e.kind == kindRegion && e.addr == r.Addr {
+			if e.live && e.kind != kindPatch && e.addr == r.Addr {
 				return j.retire(i)
 			}
 		}
