@@ -3,6 +3,7 @@ package user_test
 import (
 	"debug/elf"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -11,8 +12,7 @@ import (
 )
 
 // elfText is what a file's symbols tell of its code: it implements user.Text. Landing
-// pads it does not know, so it is for programs in which no panic is caught where
-// patches are.
+// pads it does not know, but where they can be.
 type elfText struct {
 	file  *elf.File
 	path  string
@@ -105,12 +105,38 @@ func (x *elfText) FunctionRanges() (rs []x86.Range) {
 }
 
 func (x *elfText) FunctionAt(addr uint64) (parts []x86.Range, targets []uint64, rust, ok bool) {
-	for _, f := range x.funcs {
-		if f.Contains(addr) {
-			return []x86.Range{f.Range}, nil, strings.HasPrefix(f.name, "_R") || strings.HasPrefix(f.name, "_ZN"), true
+	i := sort.Search(len(x.funcs), func(i int) bool { return x.funcs[i].Low > addr })
+	for i--; i >= 0; i-- {
+		if f := x.funcs[i]; f.Contains(addr) {
+			return []x86.Range{f.Range}, x.pads(f), f.rust(), true
+		} else if addr-f.Low > 1<<20 {
+			break
 		}
 	}
 	return nil, nil, false, false
+}
+
+// pads are the addresses at which there may be a landing pad: nothing runs into one.
+func (x *elfText) pads(f function) (targets []uint64) {
+	code, err := x86.NewFunc(x.Bytes, []x86.Range{f.Range}, nil)
+	if err != nil {
+		return nil
+	}
+	for _, in := range code.Insts {
+		if !in.FallsThrough() || in.Kind == x86.Call || in.Kind == x86.CallIndirect {
+			targets = append(targets, in.End())
+		}
+	}
+	return targets
+}
+
+// rusts are the functions of Rust.
+func (x *elfText) rusts() []function {
+	return slices.DeleteFunc(slices.Clone(x.funcs), func(f function) bool { return !f.rust() })
+}
+
+func (f function) rust() bool {
+	return strings.HasPrefix(f.name, "_R") || strings.HasPrefix(f.name, "_ZN")
 }
 
 func (x *elfText) NoReturn(uint64) bool { return false }

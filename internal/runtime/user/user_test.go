@@ -20,6 +20,9 @@ import (
 	bpf "github.com/cilium/ebpf/asm"
 )
 
+// counts is how many counters there are.
+const counts = 4096
+
 // spec has two programs: count adds 1 to the counter of the probe's cookie, write
 // writes a record of pid_tgid, time, cookie, rsp and comm.
 func spec() *ebpf.CollectionSpec {
@@ -70,7 +73,7 @@ func spec() *ebpf.CollectionSpec {
 	}
 	return &ebpf.CollectionSpec{
 		Maps: map[string]*ebpf.MapSpec{
-			runtime.MapCounts:   {Name: runtime.MapCounts, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 4096},
+			runtime.MapCounts:   {Name: runtime.MapCounts, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: counts},
 			runtime.MapCounters: {Name: runtime.MapCounters, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(runtime.NumCounters)},
 			runtime.MapEvents:   {Name: runtime.MapEvents, Type: ebpf.RingBuf, MaxEntries: 1 << 20},
 		},
