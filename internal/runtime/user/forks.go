@@ -116,7 +116,7 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 	}
 	js, err := t.FindJournals(ctx)
 	child := *p
-	child.pid, child.t, child.hold, child.executed, child.journal = pid, t, false, nil, nil
+	child.pid, child.t, child.hold, child.executed, child.journal, child.guard = pid, t, false, nil, nil, nil
 	for _, j := range js {
 		if j.Addr() == p.journal.Addr() {
 			child.journal = j
@@ -130,6 +130,9 @@ func (p *process) removeFork(ctx context.Context, pid int) error {
 	}
 	// It may have begun before everything was there.
 	there := child.journal.Regions()
+	if !slices.Contains(there, p.handler) {
+		child.handler = inject.Region{}
+	}
 	child.regions = slices.DeleteFunc(slices.Clone(p.regions), func(m mapping) bool { return !slices.Contains(there, m.Region) })
 	if err := orphans(ctx, t, js); err != nil && !over(err) {
 		return errors.Join(err, child.remove(ctx))

@@ -63,7 +63,15 @@ func (k *keeper) stop() {
 
 // look is the keeper's look at one process.
 func (p *process) look(ctx context.Context) {
+	p.stops.Lock()
+	defer p.stops.Unlock()
+	if p.hold {
+		return
+	}
 	p.lookForExec(ctx)
+	if p.guard != nil {
+		_ = p.guard.Check(ctx) // a process that is gone is noticed elsewhere
+	}
 	if !p.hasTID && p.leader.TID != 0 {
 		// A static program had not set it when its probes were planted.
 		p.findThreadID(ctx, []inject.ThreadState{p.leader})

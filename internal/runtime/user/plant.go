@@ -106,12 +106,16 @@ func (p *process) write(ctx context.Context, pages []x86.Range, patches []*patch
 		return nil
 	}()
 	if err != nil {
-		for _, m := range p.regions[before:] {
-			if p.t.Munmap(ctx, m.Addr, m.Size) == nil {
-				_ = p.journal.DropRegion(ctx, m.Region)
+		// Also when time is up. What can't be unmapped now is when all else is.
+		rest := p.regions[before:]
+		p.regions = p.regions[:before:before]
+		for _, m := range rest {
+			if p.t.Munmap(context.WithoutCancel(ctx), m.Addr, m.Size) != nil {
+				p.regions = append(p.regions, m)
+				continue
 			}
+			_ = p.journal.DropRegion(context.WithoutCancel(ctx), m.Region)
 		}
-		p.regions = p.regions[:before]
 	}
 	return errors.Join(err, p.resume())
 }

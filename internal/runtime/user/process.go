@@ -8,10 +8,12 @@ import (
 	"os"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/user/fault"
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
@@ -49,8 +51,14 @@ type process struct {
 	hasTID bool               // programs read the thread's number from its control block,
 	tid    uint64             // at this offset from the FS base
 	asks   time.Time          // since when they ask the kernel instead, zero if they don't
-	// unwatched are functions of the C library that can't be watched: see watch.
-	unwatched []string
+
+	// stops is held by who stops the process more than once for one purpose, of those who
+	// may do so while its probes are in.
+	stops *sync.Mutex
+	guard *fault.Guard // nil before its probes are in
+	// handler is where bad pointers are handled, size 0 if nowhere.
+	handler inject.Region
+	watches
 }
 
 // mapping is memory that was put into the process.
@@ -64,7 +72,7 @@ const memoryName = "ferrotrace"
 
 // enter begins to trace a process. One that was held is stopped from here on.
 func enter(ctx context.Context, pid int, held *target.Command) (p *process, err error) {
-	p = &process{pid: pid, hold: held != nil, executed: new(atomic.Bool)}
+	p = &process{pid: pid, stops: new(sync.Mutex), hold: held != nil, executed: new(atomic.Bool)}
 	if held != nil {
 		p.t, err = inject.AttachHeld(ctx, held)
 	} else {
@@ -75,7 +83,7 @@ func enter(ctx context.Context, pid int, held *target.Command) (p *process, err 
 	}
 	// Of a command some of it is known only now that its loader is done.
 	if err = Check(pid); err == nil {
-		err = cleanUp(ctx, p.t)
+		p.handler, err = cleanUp(ctx, p.t)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.t.Detach())
@@ -101,7 +109,10 @@ func (p *process) furnish(ctx context.Context, l *shm.Layout, image *jit.Image, 
 	if err := p.share(ctx, l); err != nil {
 		return err
 	}
-	return p.place(ctx, near)
+	if err := p.place(ctx, near); err != nil {
+		return err
+	}
+	return p.placeHandler(ctx, near)
 }
 
 // startOf is when a process began, in clock ticks since boot.
@@ -151,9 +162,26 @@ func (p *process) share(ctx context.Context, l *shm.Layout) error {
 		}
 		// A core dump is the program's.
 		_, _ = p.t.Syscall(ctx, unix.SYS_MADVISE, at, l.Size, unix.MADV_DONTDUMP)
+		p.populate(ctx, at)
 		return p.mapped(ctx, at, l.Size, false)
 	}()
 	return errors.Join(err, p.t.CloseFD(context.WithoutCancel(ctx), fd))
+}
+
+// populate has the pages allocated that will be written first: one fault costs a program
+// more than ten records do. It is for speed only.
+func (p *process) populate(ctx context.Context, at uint64) {
+	if p.ring == nil {
+		return
+	}
+	const populateWrite = 23 // MADV_POPULATE_WRITE, since Linux 5.14
+	offsets, size := p.ring.First()
+	for _, off := range offsets {
+		_ = unix.Madvise(p.mem[off:off+size], populateWrite) // the longer part, while the process runs
+	}
+	for _, off := range offsets {
+		_, _ = p.t.Syscall(ctx, unix.SYS_MADVISE, at+off, size, populateWrite)
+	}
 }
 
 // mapped notes memory.
@@ -244,14 +272,27 @@ func (p *process) unmap(ctx context.Context) error {
 	}
 	var errs []error
 	for _, m := range slices.Backward(p.regions) {
-		err := p.t.Munmap(ctx, m.Addr, m.Size)
+		// Data is forgotten first: who finds it noted later could not tell it from the
+		// program's own memory. Code could be told.
+		out := []func() error{
+			func() error { return p.t.Munmap(ctx, m.Addr, m.Size) },
+			func() error { return p.journal.DropRegion(ctx, m.Region) },
+		}
+		if !m.code {
+			slices.Reverse(out)
+		}
+		err := out[0]()
 		if err == nil {
-			err = p.journal.DropRegion(ctx, m.Region)
+			err = out[1]()
 		}
 		errs = append(errs, err)
 	}
 	p.regions, p.hold = nil, false
-	if errors.Join(errs...) == nil {
+	switch {
+	case errors.Join(errs...) != nil:
+	case p.handler.Size > 0:
+		errs = append(errs, p.journal.Disown(ctx)) // it stays, and tells the next one
+	default:
 		errs = append(errs, p.journal.Close(ctx))
 	}
 	_, err := p.t.Resume()

@@ -159,6 +159,8 @@ func (s *session) skip(r ringOf, w *stuck) {
 // quiet reports whether no thread of the process, or of one forked from it, is inside
 // the code of the probes.
 func (p *process) quiet(ctx context.Context) bool {
+	p.stops.Lock()
+	defer p.stops.Unlock()
 	for _, pid := range p.forks(map[int]bool{}) {
 		t, err := inject.Attach(ctx, pid)
 		if err != nil {

@@ -44,6 +44,9 @@ func (p *process) remove(ctx context.Context) error {
 	p.lookForExec(ctx)
 	err := p.restore(ctx)
 	if err == nil {
+		err = p.unguard(ctx)
+	}
+	if err == nil {
 		err = p.unmap(ctx)
 	}
 	switch remains := (*remainsError)(nil); {
@@ -186,6 +189,9 @@ func (p *process) codeRegions() (rs []inject.Range) {
 		if m.code {
 			rs = append(rs, inject.Range{Start: m.Addr, End: m.Addr + m.Size})
 		}
+	}
+	if h := p.handler; h.Size > 0 {
+		rs = append(rs, inject.Range{Start: h.Addr, End: h.Addr + h.Size})
 	}
 	slices.SortFunc(rs, func(a, b inject.Range) int { return compare(a.Start, b.Start) })
 	return rs

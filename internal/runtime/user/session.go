@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/user/fault"
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
@@ -160,21 +161,22 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 		a.places, bad = p.places(a, byPath[a.path], at[a.path])
 		failed = append(failed, bad...)
 	}
-	aims, p.unwatched = p.watch(proc, ms, aims)
-	missed, err := p.arm(ctx, aims)
+	missed, err := p.arm(ctx, p.watch(proc, ms, aims))
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, m := range missed {
-		if m.place.watched != "" {
-			p.unwatched = append(p.unwatched, m.place.watched)
+		if name := m.place.watched; name != "" {
+			if slices.ContainsFunc(fault.Watches(p.block), func(w fault.Watch) bool { return w.Name == name }) {
+				p.unwatched = append(p.unwatched, name)
+			}
 			continue
 		}
 		for _, pr := range at[m.path][m.place.addr] {
 			failed = append(failed, &runtime.ProbeError{Probe: pr, Err: m.err})
 		}
 	}
-	return p, failed, nil
+	return p, failed, p.guardReads(ctx)
 }
 
 func offsets(probes []runtime.Probe) []uint64 {
@@ -228,14 +230,21 @@ func (s *session) Release() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.order {
-		if p.hold {
-			p.hold = false
-			if err := p.resume(); err != nil && !over(err) {
-				return fmt.Errorf("user runtime: %w", err)
-			}
+		if err := p.release(); err != nil && !over(err) {
+			return fmt.Errorf("user runtime: %w", err)
 		}
 	}
 	return nil
+}
+
+func (p *process) release() error {
+	p.stops.Lock()
+	defer p.stops.Unlock()
+	if !p.hold {
+		return nil
+	}
+	p.hold = false
+	return p.resume()
 }
 
 // Detach implements runtime.Session.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/x86"
 )
 
@@ -74,6 +75,16 @@ func (l *library) entry(name string) (uint64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// ranges is the code of all functions of a name, where a process has them.
+func (l *library) ranges(name string, base uint64) (rs []inject.Range) {
+	for _, s := range l.functions {
+		if s.name == name {
+			rs = append(rs, inject.Range{Start: s.Low + base, End: s.High + base})
+		}
+	}
+	return rs
 }
 
 // Bytes implements Text.

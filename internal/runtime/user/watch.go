@@ -3,11 +3,14 @@ package user
 import (
 	"context"
 	"encoding/binary"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"ferrotrace/internal/runtime/user/asm"
+	"ferrotrace/internal/runtime/user/fault"
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
@@ -30,8 +33,15 @@ type watched struct {
 // Offsets in struct pt_regs of the first argument.
 const regDI = 112
 
-// watches are the functions that are watched, if the C library has them.
-func watches(block uint64) []watched {
+// watches is what is known of the watched functions of a process.
+type watches struct {
+	unwatched []string        // those that should be, for the sake of reads, and are not
+	entries   map[uint64]bool // where they begin
+	calls     []inject.Range  // all of their code
+}
+
+// watchedCalls are the functions that are watched, if the C library has them.
+func watchedCalls(block uint64) []watched {
 	quiet := func(call int32) patch.Program {
 		return body(1<<(regDI/8), func(a *asm.Assembler) {
 			end := a.NewLabel()
@@ -70,35 +80,58 @@ func body(regs uint32, write func(*asm.Assembler)) patch.Program {
 }
 
 // watch adds what is to be watched to aims: in the C library's file, or in the program
-// itself if that is static. missing are the functions that are not there.
-func (p *process) watch(proc *target.Process, ms []target.Mapping, aims []aim) (all []aim, missing []string) {
-	ws := watches(p.block)
+// itself if that is static.
+func (p *process) watch(proc *target.Process, ms []target.Mapping, aims []aim) []aim {
+	p.entries = map[uint64]bool{}
+	reads := fault.Watches(p.block)
 	path, lib, base, ok := cLibrary(proc, ms)
 	if !ok {
-		for _, w := range ws {
-			missing = append(missing, w.name)
+		for _, w := range reads {
+			p.unwatched = append(p.unwatched, w.Name)
 		}
-		return aims, missing
+		return aims
 	}
-	at := -1
-	for i := range aims {
-		if aims[i].path == path {
-			at = i
-		}
-	}
+	at := slices.IndexFunc(aims, func(a aim) bool { return sameFile(a.path, path) })
 	if at < 0 {
 		at = len(aims)
 		aims = append(aims, aim{path: path, text: lib, bias: base})
 	}
-	for _, w := range ws {
+	places := map[uint64]*place{}
+	add := func(w watched) bool {
 		addr, ok := lib.entry(w.name)
 		if !ok {
-			missing = append(missing, w.name)
-			continue
+			return false
 		}
-		aims[at].places = append(aims[at].places, place{addr, []patch.Program{w.program}, w.name})
+		if places[addr] == nil { // several names may be one function's
+			places[addr] = &place{addr: addr, watched: w.name}
+			p.entries[addr+base] = true
+		}
+		places[addr].programs = append(places[addr].programs, w.program)
+		return true
 	}
-	return aims, missing
+	for _, w := range watchedCalls(p.block) {
+		add(w)
+	}
+	for _, w := range reads {
+		// What a static program does not have it does not call.
+		if !add(watched{w.Name, w.Program}) && !w.Optional && !sameFile(path, proc.Path) {
+			p.unwatched = append(p.unwatched, w.Name)
+		}
+		p.calls = append(p.calls, lib.ranges(w.Name, base)...)
+	}
+	for _, name := range fault.Inner {
+		p.calls = append(p.calls, lib.ranges(name, base)...)
+	}
+	for _, pl := range places {
+		aims[at].places = append(aims[at].places, *pl)
+	}
+	return aims
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return a == b || errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // cLibrary finds the file that has the C library's functions.

@@ -132,7 +132,10 @@ const (
 	// ProcQuiet: u32, 1 if programs may make no system call, since a filter might kill
 	// the process for it. What they would have to ask for is 0 then, or unreadable.
 	ProcQuiet = ProcConfig + 24
-	ProcSize  = 2 * 4096
+	// ProcDirected: u32, set with ProcDirect, and 0 again once all reads that were begun as
+	// direct ones have ended.
+	ProcDirected = ProcConfig + 28
+	ProcSize     = 2 * 4096
 )
 
 // Offsets in a map's descriptor.

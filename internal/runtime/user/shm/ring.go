@@ -183,6 +183,16 @@ func (r *Ring) release(cpu int, from, to uint64) {
 	atomic.StoreUint64(r.m.u64(r.header(cpu)+RingTail), to)
 }
 
+// First is where the rings' data begin in the memory, and how many bytes from there on
+// are worth being in place before a program runs.
+func (r *Ring) First() (offsets []uint64, size uint64) {
+	const all, each = 8 << 20, 1 << 20
+	for c := range r.m.CPUs {
+		offsets = append(offsets, r.data(c))
+	}
+	return offsets, min(each, all/uint64(r.m.CPUs)&^4095, r.mp.RingSize)
+}
+
 // reset empties a ring that holds nonsense.
 func (r *Ring) reset(cpu int, what string) error {
 	head := atomic.LoadUint64(r.m.u64(r.header(cpu) + RingHead))

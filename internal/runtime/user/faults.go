@@ -1,0 +1,86 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"ferrotrace/internal/runtime/user/fault"
+	"ferrotrace/internal/runtime/user/inject"
+	"ferrotrace/internal/x86"
+
+	"golang.org/x/sys/unix"
+)
+
+// placeHandler finds a place for the handler of bad pointers: that of one which a
+// tracer before has had to leave, or a new one.
+func (p *process) placeHandler(ctx context.Context, near uint64) error {
+	size := fault.Size(len(p.image.Fixups))
+	if p.handler.Size >= size {
+		return p.journal.PlanRegion(ctx, p.handler)
+	}
+	for tries := 0; ; tries++ {
+		at, err := p.t.FreeRange(ctx, near, size)
+		if err != nil {
+			return err
+		}
+		r := x86.Range{Low: at, High: at + size}
+		err = p.mapCode(ctx, r)
+		if err == nil {
+			// It is not one of the others, for it may have to stay.
+			p.regions = p.regions[:len(p.regions)-1]
+			p.handler = inject.Region{Addr: r.Low, Size: size}
+			return nil
+		}
+		if !errors.Is(err, unix.EEXIST) || tries == maxTries {
+			return err
+		}
+	}
+}
+
+// guardReads has reads of bad pointers handled, once the probes are in.
+func (p *process) guardReads(ctx context.Context) error {
+	calls := append([]inject.Range(nil), p.calls...)
+	for _, pt := range p.patches {
+		for _, s := range pt.Sites {
+			if p.entries[s.Addr] {
+				calls = append(calls, inject.Range{Start: pt.Trampoline, End: pt.Trampoline + uint64(len(pt.Code.Bytes))})
+				break
+			}
+		}
+	}
+	var err error
+	p.guard, err = fault.New(ctx, p.t, fault.Config{
+		Block: p.block, Handler: p.handler, Image: p.code.Start, Fixups: p.image.Fixups, Calls: calls, Unwatched: p.unwatched,
+	})
+	return err
+}
+
+// unguard takes the handler of bad pointers out, no thread being inside of the programs
+// any more. What has to stay of it is left mapped.
+func (p *process) unguard(ctx context.Context) error {
+	if p.handler.Size == 0 {
+		return nil
+	}
+	g := p.guard
+	if g == nil { // a fork's, or a killed tracer's
+		var err error
+		if g, err = fault.Open(ctx, p.t, p.handler); errors.Is(err, fault.ErrNoHandler) {
+			p.regions = append(p.regions, mapping{p.handler, true})
+			p.handler = inject.Region{}
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	keep, err := g.Remove(ctx)
+	if err != nil {
+		return fmt.Errorf("taking the handler of bad pointers out: %w", err)
+	}
+	p.guard = nil
+	if !keep {
+		p.regions = append(p.regions, mapping{p.handler, true})
+		p.handler = inject.Region{}
+	}
+	return nil
+}
