@@ -477,3 +477,54 @@ func TestSent(t *testing.T) {
 		t.Errorf("%d reads, %d of them wrong, %v", loops, wrong, err)
 	}
 }
+
+// TestChanges: while threads read bad pointers all the time, the program changes its
+// handlers and its mind, and the process is looked at all the time.
+func TestChanges(t *testing.T) {
+	t.Parallel()
+	p := start(t, buildC(t))
+	p.want("0", "sigaction 11 jumps")
+	w := attach(t, p)
+	for range 3 {
+		p.ask("thread %x 0", w.read)
+	}
+	end, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-end:
+				done <- nil
+				return
+			case <-time.After(time.Millisecond):
+			}
+			w.guard.Hurry()
+			if err := w.guard.Check(t.Context()); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	directs := 0
+	kinds := []string{"default", "jumps", "plain", "counts", "full", "ignore"}
+	for i := range 100 {
+		p.want("0", "sigaction %d %s", []int{11, 7, 10}[i%3], kinds[i%len(kinds)])
+		p.want("0", "mask block")
+		p.want("0", "mask unblock")
+		if i%4 == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if w.direct() {
+			directs++
+		}
+	}
+	close(end)
+	must(t, <-done)
+	var loops, wrong int
+	if _, err := fmt.Sscanf(p.ask("join"), "%d %d", &loops, &wrong); err != nil || loops == 0 || wrong != 0 {
+		t.Errorf("%d reads, %d of them wrong, %v", loops, wrong, err)
+	}
+	if directs == 0 {
+		t.Error("reads were never direct")
+	}
+	t.Logf("%d reads; of 100 times direct %d", loops, directs)
+}

@@ -54,7 +54,7 @@ type Config struct {
 	// fresh, or with a handler in it that Remove left behind, which is used again.
 	Handler inject.Region
 	// Image is where programs are in the process, and Fixups are theirs.
-	Image  uint64
+	Image  inject.Range
 	Fixups []jit.Fixup
 	// Calls is the code in which a thread is between the entry of a watched call and its
 	// effect: the functions named by Watches and Inner, and the trampolines of their probes.
@@ -69,6 +69,7 @@ type Guard struct {
 	t       *inject.Tracee
 	handler inject.Region
 	block   uint64
+	image   inject.Range
 	calls   []inject.Range
 	never   string // why there can't be direct reads
 
@@ -108,6 +109,8 @@ const (
 	maxWait = 2 * time.Second
 	// stopWait bounds a stop.
 	stopWait = 100 * time.Millisecond
+	// drainSteps is how many instructions a thread is stepped out of a read.
+	drainSteps = 300
 	// settled is how long direct reads must have lasted for the program to be believed.
 	settled = 10 * time.Second
 )
@@ -125,23 +128,14 @@ const (
 // New puts the handler and its fixups into the process. It does nothing yet: Check
 // installs it. The memory is the caller's; see Remove for when it may be unmapped.
 func New(ctx context.Context, t *inject.Tracee, c Config) (*Guard, error) {
-	fixups := slices.Clone(c.Fixups)
-	slices.SortFunc(fixups, func(a, b jit.Fixup) int { return a.Start - b.Start })
-	table := make([]byte, 0, fixupSize*len(fixups))
-	end := 0
-	for _, f := range fixups {
-		if f.Start < end || f.End <= f.Start || f.Target < 0 || max(f.End, f.Target) > 1<<30 {
-			return nil, fmt.Errorf("fixups are not in order: %+v", f)
-		}
-		end = f.End
-		for _, v := range []int{f.Start, f.End, f.Target} {
-			table = binary.LittleEndian.AppendUint32(table, uint32(v))
-		}
+	table, size, err := table(c.Fixups)
+	if err != nil {
+		return nil, err
 	}
 	g, err := Open(ctx, t, c.Handler)
 	switch {
 	case errors.Is(err, ErrNoHandler):
-		if c.Handler.Size < Size(len(fixups)) {
+		if c.Handler.Size < Size(len(c.Fixups)) {
 			return nil, ErrNoRoom
 		}
 		g = &Guard{t: t, handler: c.Handler}
@@ -152,10 +146,10 @@ func New(ctx context.Context, t *inject.Tracee, c Config) (*Guard, error) {
 		}
 	case err != nil:
 		return nil, err
-	case c.Handler.Size < Size(len(fixups)):
+	case c.Handler.Size < Size(len(c.Fixups)):
 		return nil, ErrNoRoom
 	}
-	g.block, g.calls, g.wait, g.installed = c.Block, c.Calls, minWait, map[unix.Signal]bool{}
+	g.block, g.image, g.calls, g.wait, g.installed = c.Block, c.Image, c.Calls, minWait, map[unix.Signal]bool{}
 	if len(c.Unwatched) > 0 {
 		g.never = fmt.Sprintf("%s of its C library cannot be watched", c.Unwatched[0])
 	}
@@ -166,9 +160,9 @@ func New(ctx context.Context, t *inject.Tracee, c Config) (*Guard, error) {
 	// A thread may be in a handler that was left behind: it finds no fixups, or all.
 	h := make([]byte, offUsed-offBlock)
 	binary.LittleEndian.PutUint64(h, c.Block)
-	binary.LittleEndian.PutUint64(h[offImage-offBlock:], c.Image)
-	binary.LittleEndian.PutUint32(h[offSize-offBlock:], uint32(end))
-	binary.LittleEndian.PutUint32(h[offCount-offBlock:], uint32(len(fixups)))
+	binary.LittleEndian.PutUint64(h[offImage-offBlock:], c.Image.Start)
+	binary.LittleEndian.PutUint32(h[offSize-offBlock:], size)
+	binary.LittleEndian.PutUint32(h[offCount-offBlock:], uint32(len(c.Fixups)))
 	for _, w := range []struct {
 		off int
 		b   []byte
@@ -267,7 +261,7 @@ func (g *Guard) off(why string, now time.Time) {
 
 // read reads what the process itself says.
 func (g *Guard) read(ctx context.Context, now time.Time) error {
-	b := make([]byte, shm.ProcSaved+4-shm.ProcConfig)
+	b := make([]byte, shm.ProcDirected+4-shm.ProcConfig)
 	if err := g.t.ReadMem(ctx, b, g.block+shm.ProcConfig); err != nil {
 		return err
 	}
@@ -279,7 +273,74 @@ func (g *Guard) read(ctx context.Context, now time.Time) error {
 	if g.direct && binary.LittleEndian.Uint32(b[shm.ProcDirect-shm.ProcConfig:]) == 0 {
 		g.off("the program is changing what its signals do", now)
 	}
+	if binary.LittleEndian.Uint32(b[shm.ProcDirected-shm.ProcConfig:]) == 2 {
+		return g.drain(ctx)
+	}
 	return nil
+}
+
+// drain sees all threads out of direct reads, which are off, for one that is about to
+// replace the handler and waits for it. If it can't, it is tried again next time.
+func (g *Guard) drain(ctx context.Context) (err error) {
+	if _, err := g.stop(ctx); err != nil {
+		return ignoreBusy(err)
+	}
+	defer func() {
+		_, rerr := g.t.Resume()
+		err = errors.Join(err, rerr)
+	}()
+	threads, err := g.t.Threads(ctx)
+	if err != nil {
+		return err
+	}
+	for _, th := range threads {
+		if !inside(g.image, th.Regs.Rip) || int64(th.Regs.Orig_rax) >= 0 {
+			// In a system call it has no direct read under way: there is none in one.
+			continue
+		}
+		if err := g.t.StepOut(ctx, th.TID, g.image, drainSteps); err != nil && !errors.Is(err, inject.ErrBusy) {
+			return err
+		}
+	}
+	// Those that were stepped are elsewhere; or before a system call; or in the handler,
+	// for their read has failed.
+	if threads, err = g.t.Threads(ctx); err != nil {
+		return err
+	}
+	for _, th := range threads {
+		if !inside(g.image, th.Regs.Rip) || int64(th.Regs.Orig_rax) >= 0 {
+			continue
+		}
+		b := make([]byte, 2)
+		if err := g.t.ReadMem(ctx, b, th.Regs.Rip); err != nil {
+			return err
+		}
+		if b[0] != 0x0f || b[1] != 0x05 {
+			return nil
+		}
+	}
+	return g.write32(ctx, g.block+shm.ProcDirected, 0)
+}
+
+func inside(r inject.Range, addr uint64) bool { return r.Start <= addr && addr < r.End }
+
+// stop stops all threads. It would be nice to have, no more: nobody waits long for it.
+// The error is inject.ErrBusy if a thread does not stop.
+func (g *Guard) stop(ctx context.Context) (*inject.Stopped, error) {
+	short, cancel := context.WithTimeout(ctx, stopWait)
+	defer cancel()
+	st, err := g.t.StopAll(short)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = inject.ErrBusy
+	}
+	return st, err
+}
+
+func ignoreBusy(err error) error {
+	if errors.Is(err, inject.ErrBusy) {
+		return nil
+	}
+	return err
 }
 
 // setKnown notes that the program may know the handler's address, also for who comes
@@ -319,15 +380,11 @@ func (g *Guard) surmise(now time.Time) (why string, err error) {
 // establish installs the handler and turns direct reads on, if they are safe: why not,
 // if not.
 func (g *Guard) establish(ctx context.Context) (why string, err error) {
-	// It would be nice to have, no more: nobody waits long for it.
-	short, cancel := context.WithTimeout(ctx, stopWait)
-	stopped, err := g.t.StopAll(short)
-	cancel()
-	switch {
-	case err == nil:
-	case errors.Is(err, inject.ErrBusy), errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+	stopped, err := g.stop(ctx)
+	if errors.Is(err, inject.ErrBusy) {
 		return "a thread does not stop", nil
-	default:
+	}
+	if err != nil {
 		return "", err
 	}
 	defer func() {
@@ -342,8 +399,8 @@ func (g *Guard) establish(ctx context.Context) (why string, err error) {
 		if th.PID != g.t.PID {
 			return "a child of vfork uses its memory", nil
 		}
-		inCall := slices.ContainsFunc(g.calls, func(r inject.Range) bool { return r.Start <= th.Regs.Rip && th.Regs.Rip < r.End })
-		if inCall && int64(th.Regs.Orig_rax) < 0 {
+		inCall := slices.ContainsFunc(g.calls, func(r inject.Range) bool { return inside(r, th.Regs.Rip) })
+		if inCall && !waits[th.Regs.Orig_rax] {
 			return "the program is changing what its signals do", nil
 		}
 	}
@@ -380,6 +437,9 @@ func (g *Guard) establish(ctx context.Context) (why string, err error) {
 			}
 		}
 		g.installed[signals[i]] = true
+	}
+	if err := g.write32(ctx, g.block+shm.ProcDirected, 1); err != nil {
+		return "", err
 	}
 	return "", g.write32(ctx, g.block+shm.ProcDirect, 1)
 }

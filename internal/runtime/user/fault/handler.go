@@ -1,7 +1,14 @@
 package fault
 
 import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
 	"ferrotrace/internal/runtime/user/asm"
+	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/shm"
 
 	"golang.org/x/sys/unix"
@@ -68,6 +75,23 @@ var code = assemble()
 func Size(fixups int) uint64 {
 	n := offCode + uint64(len(code)) + uint64(fixups)*fixupSize
 	return (n + pageSize - 1) &^ (pageSize - 1)
+}
+
+// table is the fixups as the handler looks them up, and the size of what they are in.
+func table(fixups []jit.Fixup) (b []byte, size uint32, err error) {
+	fixups = slices.Clone(fixups)
+	slices.SortFunc(fixups, func(a, b jit.Fixup) int { return cmp.Compare(a.Start, b.Start) })
+	end := 0
+	for _, f := range fixups {
+		if f.Start < end || f.End <= f.Start || f.Target < 0 || max(f.End, f.Target) > math.MaxInt32 {
+			return nil, 0, fmt.Errorf("the fixup %+v is none, or overlaps another", f)
+		}
+		end = f.End
+		for _, v := range []int{f.Start, f.End, f.Target} {
+			b = binary.LittleEndian.AppendUint32(b, uint32(v))
+		}
+	}
+	return b, uint32(end), nil
 }
 
 // assemble writes the code as it is at offCode. It is entered as sa_sigaction(sig in

@@ -1,6 +1,8 @@
 package fault
 
 import (
+	"time"
+
 	"ferrotrace/internal/runtime/user/asm"
 	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
@@ -64,26 +66,73 @@ func unlessNull(block uint64, arg int32) patch.Program {
 	})
 }
 
+// A thread that changes the action of SIGSEGV or SIGBUS has to wait for the reads of
+// other threads that have begun as direct ones: their faults must find our handler. That
+// they have ended is the tracer's to say (Guard.drain); they take a microsecond, and if
+// there is no tracer, drains times drain is a while.
+const (
+	drain  = time.Millisecond
+	drains = 100
+)
+
 // sigaction turns direct reads off if a signal's action is about to change, and notes
 // that the program gets to know the handler of one that is ours.
 func sigaction(block uint64) patch.Program {
-	return program(1<<(regDI/8)|1<<(regSI/8)|1<<(regDX/8), func(a *asm.Assembler) {
-		ours, asked, end := a.NewLabel(), a.NewLabel(), a.NewLabel()
+	p := program(1<<(regDI/8)|1<<(regSI/8)|1<<(regDX/8), func(a *asm.Assembler) {
+		ours, replaced, others, drained, end := a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel()
 		a.MovImm(asm.RAX, int64(block))
 		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGSEGV))
-		a.JccNear(asm.E, ours)
+		a.Jcc(asm.E, ours)
 		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGBUS))
-		a.JccNear(asm.NE, asked)
+		a.Jcc(asm.NE, others)
 		a.Bind(ours)
 		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regDX), 0)
-		a.JccNear(asm.E, asked)
+		a.JccNear(asm.E, replaced)
 		a.StoreImm(4, asm.At(asm.RAX, shm.ProcSaved), 1)
-		a.Bind(asked)
+		a.Bind(replaced)
 		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
-		a.JccNear(asm.E, end)
+		a.Jcc(asm.E, end)
+		turnOff(a, asm.RAX)
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcDirected), 0)
+		a.Jcc(asm.E, end)
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcQuiet), 0)
+		a.Jcc(asm.NE, end)
+		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirected), 2)
+		a.Push(asm.RAX)
+		a.MovImm(asm.RAX, drains)
+		a.Push(asm.RAX)
+		a.MovImm(asm.RAX, drain.Nanoseconds())
+		a.Push(asm.RAX)
+		a.Zero(asm.RAX)
+		a.Push(asm.RAX)
+		wait := a.Here() // at rsp: struct timespec, drains, the block
+		a.Mov(8, asm.RDI, asm.RSP)
+		a.Zero(asm.RSI)
+		a.MovImm(asm.RAX, unix.SYS_NANOSLEEP)
+		a.Syscall()
+		a.Load(8, asm.RAX, asm.At(asm.RSP, 24))
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcDirected), 0)
+		a.JccNear(asm.E, drained)
+		a.ALUMemImm(asm.SUB, 4, asm.At(asm.RSP, 16), 1)
+		a.Jcc(asm.NE, wait)
+		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirected), 0)
+		a.Bind(drained)
+		a.ALUImm(asm.ADD, 8, asm.RSP, 32)
+		a.Jmp(end)
+		a.Bind(others)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
+		a.Jcc(asm.E, end)
 		turnOff(a, asm.RAX)
 		a.Bind(end)
 	})
+	p.Clobbers |= asm.Set(asm.RCX, asm.RSI, asm.R11) // the kernel's
+	return p
+}
+
+// waits are the system calls of watched functions that a thread may wait in; its mask has
+// changed then.
+var waits = map[uint64]bool{
+	unix.SYS_RT_SIGSUSPEND: true, unix.SYS_PPOLL: true, unix.SYS_PSELECT6: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true,
 }
 
 func turnOff(a *asm.Assembler, block asm.Reg) {

@@ -201,7 +201,7 @@ func furnish(t *testing.T, p *proc, tr *inject.Tracee) *world {
 }
 
 func (w *world) config() fault.Config {
-	return fault.Config{Block: w.block, Handler: w.handler, Image: w.at, Fixups: w.image.Fixups, Calls: w.calls}
+	return fault.Config{Block: w.block, Handler: w.handler, Image: inject.Range{Start: w.at, End: w.at + uint64(len(w.image.Code))}, Fixups: w.image.Fixups, Calls: w.calls}
 }
 
 func (w *world) arm() {

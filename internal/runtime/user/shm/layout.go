@@ -132,8 +132,8 @@ const (
 	// ProcQuiet: u32, 1 if programs may make no system call, since a filter might kill
 	// the process for it. What they would have to ask for is 0 then, or unreadable.
 	ProcQuiet = ProcConfig + 24
-	// ProcDirected: u32, set with ProcDirect, and 0 again once all reads that were begun as
-	// direct ones have ended.
+	// ProcDirected: u32, 1 as soon as ProcDirect is, and until it is known that all reads
+	// which were begun as direct ones have ended; 2 if a thread waits for that.
 	ProcDirected = ProcConfig + 28
 	ProcSize     = 2 * 4096
 )
