@@ -139,7 +139,8 @@ func (ix *Index) openDebugFile(name string) error {
 	return nil
 }
 
-// Close releases the file. Nothing that came from the index is valid afterwards.
+// Close releases the file. Of what came from the index only the names of functions, with
+// their aliases, are valid afterwards.
 func (ix *Index) Close() error {
 	err := ix.File.Close()
 	if ix.debugFile != ix.File {

@@ -29,17 +29,19 @@ func (f *Function) named() *Function {
 	return f
 }
 
+// makeName makes a name that outlives the file's mapping, for results of a run are
+// printed when all files are closed.
 func (f *Function) makeName() {
 	if f.abstract == nil {
 		text, rust := demangle.Demangle(f.linkage)
 		if !rust {
 			text = f.linkage
 		}
-		f.Name, f.Rust = canonical(text), rust
+		f.Name, f.Rust = strings.Clone(canonical(text)), rust
 		return
 	}
 	d := f.ix.describe(f.abstract)
-	f.Name = canonical(d.pathText())
+	f.Name = strings.Clone(canonical(d.pathText()))
 	f.File, f.Line = source(d.decl)
 }
 
@@ -214,6 +216,6 @@ func (f *Function) merge(name string) {
 		return
 	}
 	if !slices.Contains(f.Aliases, name) {
-		f.Aliases = append(f.Aliases, name)
+		f.Aliases = append(f.Aliases, strings.Clone(name))
 	}
 }
