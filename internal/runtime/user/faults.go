@@ -51,7 +51,7 @@ func (p *process) guardReads(ctx context.Context) error {
 	}
 	var err error
 	p.guard, err = fault.New(ctx, p.t, fault.Config{
-		Block: p.block, Handler: p.handler, Image: p.code.Start, Fixups: p.image.Fixups, Calls: calls, Unwatched: p.unwatched,
+		Block: p.block, Handler: p.handler, Image: p.code, Fixups: p.image.Fixups, Calls: calls, Unwatched: p.unwatched,
 	})
 	return err
 }
