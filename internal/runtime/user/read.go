@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"ferrotrace/internal/runtime/user/inject"
@@ -19,6 +20,10 @@ const (
 	// stuckAfter is how long a record may take from its reservation to its end before its
 	// thread is looked for.
 	stuckAfter = 300 * time.Millisecond
+	// lookAgain is when it is looked for again at the earliest, and lastLooks how often
+	// when reading ends.
+	lookAgain = 5 * time.Millisecond
+	lastLooks = 20
 )
 
 // Read implements runtime.Session. Only one may be under way.
@@ -33,7 +38,8 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 		done := ctx.Err() != nil // before the rings are read for the last time
 		now := monotonic()
 		n, err := 0, error(nil)
-		safe := now // what was in the rings by then has been passed
+		more := false // records lie behind those that were given up
+		safe := now   // what was in the rings by then has been passed
 		for _, r := range s.rings() {
 			k, rerr := r.ring.Read(f)
 			n += k
@@ -47,8 +53,13 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 				waiting[r.ring] = w
 			}
 			safe = min(safe, w.look(r.ring, before))
-			if w.long(now) || done && w.any() {
-				s.skip(r, w)
+			for tries := 0; w.long(now) || done && w.any(); tries++ {
+				skipped := s.skip(r, w, now)
+				more = more || skipped
+				if skipped || !done || tries == lastLooks {
+					break
+				}
+				time.Sleep(stopWait)
 			}
 		}
 		before = now
@@ -62,8 +73,10 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 			}
 		}
 		switch {
-		case done:
+		case done && !more:
 			return nil
+		case done:
+			continue
 		case n >= manyRecords:
 			continue // the rings fill faster than they are read
 		case n > 0:
@@ -100,6 +113,14 @@ func (s *session) rings() (rs []ringOf) {
 type stuck struct {
 	at    []int64  // by CPU, as shm.Ring.Stuck
 	since []uint64 // when it was first seen there, monotonic
+
+	// suspects are the threads that have been inside of a program whenever it was looked,
+	// first at the time looked; nil before. One of them may yet end a record that was
+	// stuck by then: no other can.
+	suspects map[int]bool
+	looked   uint64
+	next     uint64 // it is not looked before
+	wait     time.Duration
 }
 
 // look returns a time by which all that was written has been passed. What is found
@@ -130,68 +151,88 @@ func (w *stuck) any() bool {
 
 func (w *stuck) long(now uint64) bool {
 	for cpu, pos := range w.at {
-		if pos >= 0 && now-w.since[cpu] > uint64(stuckAfter) {
+		if pos >= 0 && now >= w.next && now-w.since[cpu] > uint64(stuckAfter) {
 			return true
 		}
 	}
 	return false
 }
 
-// skip gives up records at which rings have been stuck, if no thread is inside of a
-// program that could still write them.
-func (s *session) skip(r ringOf, w *stuck) {
+// skip gives up records at which rings have been stuck, if every thread that could still
+// write them has been seen outside of programs meanwhile. It says whether there were any.
+func (s *session) skip(r ringOf, w *stuck, now uint64) (skipped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !r.p.quiet(context.Background()) {
-		now := monotonic()
-		for cpu := range w.since { // look again later
-			w.since[cpu] = now
-		}
-		return
+	inside, err := r.p.inside(context.Background())
+	switch {
+	case err != nil: // look again later
+		w.next = now + uint64(stuckAfter)
+		return false
+	case w.suspects == nil:
+		w.suspects, w.looked = inside, now
+	default:
+		maps.DeleteFunc(w.suspects, func(tid int, _ bool) bool { return !inside[tid] })
+	}
+	if len(w.suspects) > 0 {
+		w.wait = min(max(2*w.wait, lookAgain), stuckAfter)
+		w.next = now + uint64(w.wait)
+		return false
 	}
 	for cpu, pos := range w.at {
-		if pos >= 0 && r.ring.Skip(cpu) {
+		if pos >= 0 && w.since[cpu] <= w.looked && r.ring.Skip(cpu) {
 			s.skipped++
+			skipped = true
 		}
 	}
+	w.suspects, w.next, w.wait = nil, 0, 0
+	return skipped
 }
 
-// quiet reports whether no thread of the process, or of one forked from it, is inside
-// the code of the probes.
-func (p *process) quiet(ctx context.Context) bool {
+// inside are the threads of the process, and of those forked from it, that are inside the
+// code of the probes.
+func (p *process) inside(ctx context.Context) (tids map[int]bool, err error) {
 	p.stops.Lock()
 	defer p.stops.Unlock()
+	tids = map[int]bool{}
 	for _, pid := range p.forks(map[int]bool{}) {
 		t, err := inject.Attach(ctx, pid)
-		if err != nil {
-			if over(err) {
-				continue
-			}
-			return false
+		if err == nil {
+			child := &process{pid: pid, t: t, code: p.code, regions: p.regions, handler: p.handler}
+			err = errors.Join(child.addInside(ctx, tids), t.Detach())
 		}
-		child := &process{pid: pid, t: t, code: p.code, regions: p.regions, patches: p.patches}
-		quiet := child.noneInside(ctx)
-		_ = t.Detach()
-		if !quiet {
-			return false
+		if err != nil && !over(err) {
+			return nil, err
 		}
 	}
-	return p.t == nil || p.noneInside(ctx)
+	if p.t == nil {
+		return tids, nil
+	}
+	if err := p.addInside(ctx, tids); err != nil && !over(err) {
+		return nil, err
+	}
+	return tids, nil
 }
 
-func (p *process) noneInside(ctx context.Context) bool {
-	if _, err := p.t.StopAll(ctx); err != nil {
-		return over(err)
+func (p *process) addInside(ctx context.Context, tids map[int]bool) error {
+	st, err := p.stopAll(ctx)
+	if err != nil {
+		return err
 	}
 	code := p.codeRegions()
+	in := func(ip uint64) bool { return contains(code, ip) }
 	threads, err := p.t.Threads(ctx)
-	inside := err != nil
 	for _, th := range threads {
-		inside = inside || contains(code, th.Regs.Rip) ||
-			len(p.interrupted(ctx, th.Regs.Rsp, bounds(code), func(ip uint64) bool { return contains(code, ip) })) > 0
+		if in(th.Regs.Rip) || len(p.interrupted(ctx, th.Regs.Rsp, bounds(code), in)) > 0 {
+			tids[th.TID] = true
+		}
 	}
-	_, err = p.t.Resume()
-	return !inside && err == nil
+	for _, tid := range st.LeftAlone {
+		if elsewhere, eerr := p.t.Elsewhere(ctx, tid, code...); eerr != nil || !elsewhere {
+			tids[tid] = true
+			err = errors.Join(err, eerr)
+		}
+	}
+	return errors.Join(err, p.resume())
 }
 
 // monotonic is CLOCK_MONOTONIC in ns.
