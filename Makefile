@@ -46,7 +46,9 @@ bench: setup
 	go test -run '^$$' -bench . -benchtime 3x ./bench
 
 # What takes long: a process stopped, changed and let go again and again, and its tracer
-# killed; hundreds of random programs held against what they print.
+# killed; cargo with all of its functions traced; hundreds of random programs held
+# against what they print.
 soak: setup
-	FERROTRACE_SOAK=1 go test -count=1 -timeout 60m ./internal/runtime/user/inject
+	FERROTRACE_SOAK=1 go test -count=1 -timeout 60m ./internal/runtime/user/...
+	FERROTRACE_SOAK=1 go test -count=1 -timeout 60m -run TestWhole ./internal/oracle
 	FERROTRACE_RANDOM=100 go test -count=1 -timeout 120m -run TestRandom ./internal/oracle

@@ -39,7 +39,7 @@ func TestWhole(t *testing.T) {
 			t.Fatalf("%v: %v\n%.3000s", args, err, errs.Bytes())
 		}
 		if result == "" {
-			return out.Bytes()
+			return bytes.ReplaceAll(out.Bytes(), []byte(dir), nil)
 		}
 		said, err := exec.Command(filepath.Join(dir, result)).Output()
 		if err != nil {
