@@ -84,13 +84,15 @@ func (r *run) attach(ctx context.Context) (*codegen.Compiled, int, error) {
 			return nil, 0, userRefused(err)
 		case r.o.Runtime == User:
 			return r.attached(c, failed)
-		case err == nil && len(failed) == 0:
-			if r.o.Verbose {
-				r.o.Note("user runtime: it is permitted, and every probe can be planted")
-			}
-			return r.attached(c, nil)
 		case err == nil:
-			err = r.incomplete(failed[0].Probe.Cookie, failed[0])
+			i := slices.IndexFunc(failed, func(e *runtime.ProbeError) bool { return r.kernelCould(e.Probe.Cookie) })
+			if i < 0 {
+				if r.o.Verbose {
+					r.o.Note("user runtime: it is permitted, and every probe can be planted that can be at all")
+				}
+				return r.attached(c, failed)
+			}
+			err = r.incomplete(failed[i].Probe.Cookie, failed[i])
 		}
 		r.notUser = err
 		if err := r.undo(); err != nil {
@@ -188,7 +190,7 @@ func ringSize() int {
 	return size
 }
 
-// unplantable is the first site that would have no probe.
+// unplantable is the first site that would have no probe, and has one in the kernel.
 func (r *run) unplantable() error {
 	for _, f := range r.files {
 		var addrs []uint64
@@ -199,13 +201,16 @@ func (r *run) unplantable() error {
 			}
 		}
 		for i, p := range user.Explain(f.ix.Text(), addrs) {
-			if p.Err != nil {
+			if p.Err != nil && r.kernelCould(cookies[i]) {
 				return r.incomplete(cookies[i], p.Err)
 			}
 		}
 	}
 	return nil
 }
+
+// kernelCould says whether the kernel allows a probe at a site.
+func (r *run) kernelCould(cookie uint64) bool { return x86.CanProbe(r.b.insts[cookie]) }
 
 func (r *run) incomplete(cookie uint64, err error) error {
 	return &incompleteError{fmt.Errorf("%s can't be planted in the process: %w", r.b.name(cookie), err)}
@@ -259,7 +264,7 @@ func (r *run) onKernel(ctx context.Context) (*codegen.Compiled, []*runtime.Probe
 	all := c.Probes
 	c.Probes = nil
 	for _, p := range all {
-		if x86.CanProbe(r.b.insts[p.Cookie]) {
+		if r.kernelCould(p.Cookie) {
 			c.Probes = append(c.Probes, p)
 		} else {
 			refused = append(refused, &runtime.ProbeError{Probe: p, Err: errRefused})
