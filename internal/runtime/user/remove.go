@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"sort"
@@ -27,10 +28,13 @@ func (e *remainsError) Error() string {
 }
 
 const (
-	// leaveWait bounds how long threads are waited for that are inside a probe.
+	// leaveWait bounds how long it is waited for another thread to leave the probes.
 	leaveWait = time.Second
 	// longestWait is how long they are given to go on, between two looks, at most.
 	longestWait = 100 * time.Millisecond
+	// alonePause is how long they are given first, with all others stopped, as long as that
+	// helps and is not for more than aloneWait.
+	alonePause, aloneWait = 20 * time.Microsecond, 2 * time.Millisecond
 )
 
 // remove takes everything out of the process, which need not live any more. A command
@@ -81,14 +85,14 @@ func (p *process) restore(ctx context.Context) error {
 	sorted := slices.Clone(p.patches)
 	slices.SortFunc(sorted, func(a, b *patch.Patch) int { return compare(a.Trampoline, b.Trampoline) })
 	restored := len(inside) == 0
-	pause := stopWait
+	pause, fewest := stopWait, math.MaxInt
 	for begin := time.Now(); ; {
 		left, err := 0, error(nil)
 		if !restored {
 			restored, err = p.putBack(ctx, inside)
 		}
 		if restored {
-			left, err = p.moveOut(ctx, sorted, code)
+			left, err = p.leave(ctx, sorted, code)
 		}
 		rerr := p.resume()
 		if errors.Is(err, inject.ErrBusy) {
@@ -96,6 +100,9 @@ func (p *process) restore(ctx context.Context) error {
 		}
 		if err := errors.Join(err, rerr); err != nil || left == 0 {
 			return err
+		}
+		if left < fewest {
+			begin, fewest = time.Now(), left
 		}
 		if time.Since(begin) > leaveWait {
 			if !restored {
@@ -203,24 +210,43 @@ func contains(rs []inject.Range, addr uint64) bool {
 	return i < len(rs) && rs[i].Start <= addr
 }
 
+// leave sees threads out of code of ours, and returns how many are there still. Those that
+// only have to get to run are let, while the others are stopped: they take no time, but
+// among many they might have to wait for it.
+func (p *process) leave(ctx context.Context, sorted []*patch.Patch, code []inject.Range) (left int, err error) {
+	left, running, err := p.moveOut(ctx, sorted, code)
+	for begin := time.Now(); err == nil && len(running) > 0 && time.Since(begin) < aloneWait; {
+		before := left
+		if err = p.t.ResumeThreads(ctx, running...); err != nil {
+			break
+		}
+		time.Sleep(alonePause)
+		if left, running, err = p.moveOut(ctx, sorted, code); left >= before {
+			break
+		}
+	}
+	return left, err
+}
+
 // moveOut stops all threads, moves those that stand at a copy of one of the program's
 // instructions to the instruction itself, and counts those that are elsewhere in code
-// of ours, or will come back there from a signal handler.
-func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inject.Range) (left int, err error) {
+// of ours, or will come back there from a signal handler. Those that run there are in
+// running.
+func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inject.Range) (left int, running []int, err error) {
 	st, err := p.stopAll(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	for _, tid := range st.LeftAlone {
 		if elsewhere, err := p.t.Elsewhere(ctx, tid, code...); err != nil {
-			return 0, err
+			return 0, nil, err
 		} else if !elsewhere {
 			left++
 		}
 	}
 	threads, err := p.t.Threads(ctx)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	// own is where a thread has to go on; ok is false if it has to be waited for.
 	own := func(ip uint64) (uint64, bool) {
@@ -237,15 +263,16 @@ func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inj
 	for _, th := range threads {
 		if to, ok := own(th.Regs.Rip); !ok {
 			left++
+			running = append(running, th.TID)
 		} else if to != th.Regs.Rip {
 			if th.InSyscall() {
 				left++
 			} else if err := p.t.SetRIP(ctx, th.TID, to); err != nil {
-				return 0, err
+				return 0, nil, err
 			}
 		}
 		left += len(p.interrupted(ctx, th.Regs.Rsp, bounds(code), in))
 	}
 	_ = p.t.Membarrier(ctx) // where there is none, stops have to do
-	return left, nil
+	return left, running, nil
 }

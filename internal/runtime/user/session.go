@@ -71,7 +71,10 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 		if who.Command != nil && who.Command.PID == pid {
 			held = who.Command
 		}
-		p, bad, err := s.attach(ctx, pid, held, probes)
+		var p *process
+		var bad []*runtime.ProbeError
+		var err error
+		inject.Hurry(func() { p, bad, err = s.attach(ctx, pid, held, probes) })
 		if errors.Is(err, target.ErrGone) {
 			err = errors.Join(err, inject.ErrGone)
 		}
@@ -265,7 +268,9 @@ func (s *session) detach() error {
 			continue
 		}
 		forked := *p // with all that is in them
-		errs = append(errs, p.remove(context.Background()), forked.removeForks(context.Background()))
+		inject.Hurry(func() {
+			errs = append(errs, p.remove(context.Background()), forked.removeForks(context.Background()))
+		})
 		p.t = nil
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -444,4 +445,31 @@ func onThread(f func(tid int)) {
 		_ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
 		f(tid)
 	}()
+}
+
+// Hurry runs f while this process comes first when threads get to run, if it may: that
+// needs CAP_SYS_NICE. Threads of others wait meanwhile, which f stops, for ours; among many
+// that run these might have to wait for long. One f runs at a time.
+func Hurry(f func()) {
+	hurry.Lock()
+	defer hurry.Unlock()
+	old, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	old = 20 - old // the system call's own form (getpriority(2))
+	if err == nil && prioritize(-20) {
+		defer prioritize(old)
+	}
+	f()
+}
+
+var hurry sync.Mutex
+
+// prioritize sets the nice value of all threads, for it is a thread's.
+func prioritize(nice int) bool {
+	tids, _ := tasks(os.Getpid())
+	for _, tid := range tids {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, tid, nice); err == unix.EACCES || err == unix.EPERM {
+			return false
+		}
+	}
+	return true
 }

@@ -142,6 +142,10 @@ func (t *Tracee) begin(opts uintptr) error {
 	}
 	t.child = parentOf(t.pid) == os.Getpid()
 	entry, err := entryPoint(t.pid)
+	var p patience
+	for begin := time.Now(); err != nil && living(t.pid) && time.Since(begin) < leaderWait; p.pause() {
+		entry, err = entryPoint(t.pid) // there is none for a moment, in an execve
+	}
 	if err == nil {
 		t.mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", t.pid), os.O_RDWR, 0)
 	}
@@ -425,6 +429,24 @@ func (t *Tracee) Resume() (stopped time.Duration, err error) {
 		return err
 	})
 	return stopped, err
+}
+
+// ResumeThreads lets some threads run that StopAll has stopped, and no others.
+func (t *Tracee) ResumeThreads(ctx context.Context, tids ...int) error {
+	return t.call(ctx, func(context.Context, time.Time) error {
+		t.closeCave()
+		for _, tid := range tids {
+			th := t.threads[tid]
+			if th == nil || !th.stopped {
+				continue
+			}
+			t.leave(th)
+			if th == t.worker {
+				t.worker = nil
+			}
+		}
+		return t.err
+	})
 }
 
 func (t *Tracee) resume() (time.Duration, error) {
