@@ -13,15 +13,21 @@
 //     entries (Watches), which turn direct reads off before the call has its effect.
 //
 // It is established with all threads stopped, none of them on its way through one of
-// the watched calls. What a program does by system calls of its own is seen only when it
-// is looked at again, about once a second.
+// the watched calls. A call that would replace our handler waits until no read is under
+// way any more that began as a direct one. What a program does by system calls of its own
+// is seen only when it is looked at again, about once a second.
 //
 // # The handler
 //
 // Every signal that is not the fault of such a load goes to the handler that the program
 // has installed itself, with the registers, the stack and the mask it would have had, or
-// has the default action. The program can tell that there is another handler only by
-// asking: rt_sigaction(2) returns its address.
+// has the default action. What a program can notice: rt_sigaction(2) returns another
+// handler's address; a call that changes the action of one of the two signals may take
+// some milliseconds; a signal's frame for a bad pointer needs room on the stack, where a
+// thread may have none to spare in a handler on a small alternate stack; and one of the
+// two signals that another process sends to a thread just when its read has failed, and
+// before that is delivered, is dropped, for the kernel keeps one of a kind (legacy_queue
+// in kernel/signal.c).
 package fault
 
 import (
@@ -156,6 +162,9 @@ func New(ctx context.Context, t *inject.Tracee, c Config) (*Guard, error) {
 	g.why = "the process has just begun to be traced"
 	if g.never != "" {
 		g.why = g.never
+	}
+	if err := g.write32(ctx, g.block+shm.ProcTraced, 1); err != nil {
+		return nil, err
 	}
 	// A thread may be in a handler that was left behind: it finds no fixups, or all.
 	h := make([]byte, offUsed-offBlock)
@@ -411,9 +420,6 @@ func (g *Guard) establish(ctx context.Context) (why string, err error) {
 	}
 	if why, err := blocking(g.t.PID); why != "" || err != nil {
 		return why, err
-	}
-	if err := g.write32(ctx, g.block+shm.ProcChanged, 0); err != nil {
-		return "", err
 	}
 	if len(g.installed) == 0 {
 		// What the program has asked so far was about its own.

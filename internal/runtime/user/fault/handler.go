@@ -188,7 +188,6 @@ func assemble() []byte {
 	a.Test(8, asm.RCX, asm.RCX)
 	a.JccNear(asm.E, retired)
 	a.StoreImm(4, asm.At(asm.RCX, shm.ProcDirect), 0)
-	a.StoreImm(4, asm.At(asm.RCX, shm.ProcChanged), 1)
 	a.Bind(retired)
 	a.ALUMemImm(asm.CMP, 8, asm.At(asm.RAX, 0), 0) // SIG_DFL
 	a.JccNear(asm.E, fatal)

@@ -73,7 +73,6 @@ func load(t *testing.T, image uint64, fixups []jit.Fixup, retired bool) *pages {
 // signal enters a handler and returns what RIP has become.
 func (p *pages) signal(slot int, sig unix.Signal, code int32, rip uint64) uint64 {
 	binary.LittleEndian.PutUint32(p.block[shm.ProcDirect:], 1)
-	binary.LittleEndian.PutUint32(p.block[shm.ProcChanged:], 0)
 	binary.LittleEndian.PutUint32(p.info[infoCode:], uint32(code))
 	binary.LittleEndian.PutUint64(p.context[contextRIP:], rip)
 	at := func(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&b[0]))) }
@@ -84,7 +83,7 @@ func (p *pages) signal(slot int, sig unix.Signal, code int32, rip uint64) uint64
 }
 
 func (p *pages) direct() bool {
-	return binary.LittleEndian.Uint32(p.block[shm.ProcDirect:]) == 1 && binary.LittleEndian.Uint32(p.block[shm.ProcChanged:]) == 0
+	return binary.LittleEndian.Uint32(p.block[shm.ProcDirect:]) == 1
 }
 
 // TestHandler enters the handler with all kinds of faults.

@@ -61,7 +61,7 @@ func unlessNull(block uint64, arg int32) patch.Program {
 		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, arg), 0)
 		a.JccNear(asm.E, end)
 		a.MovImm(asm.RAX, int64(block))
-		turnOff(a, asm.RAX)
+		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirect), 0)
 		a.Bind(end)
 	})
 }
@@ -69,17 +69,19 @@ func unlessNull(block uint64, arg int32) patch.Program {
 // A thread that changes the action of SIGSEGV or SIGBUS has to wait for the reads of
 // other threads that have begun as direct ones: their faults must find our handler. That
 // they have ended is the tracer's to say (Guard.drain); they take a microsecond, and if
-// there is no tracer, drains times drain is a while.
+// it does not, drains times drain is a while. A fork has no tracer, and began with one
+// thread.
 const (
-	drain  = time.Millisecond
-	drains = 100
+	drain      = time.Millisecond
+	drains     = 100
+	forkDrains = 5
 )
 
 // sigaction turns direct reads off if a signal's action is about to change, and notes
 // that the program gets to know the handler of one that is ours.
 func sigaction(block uint64) patch.Program {
 	p := program(1<<(regDI/8)|1<<(regSI/8)|1<<(regDX/8), func(a *asm.Assembler) {
-		ours, replaced, others, drained, end := a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel()
+		ours, replaced, others, fork, drained, end := a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel()
 		a.MovImm(asm.RAX, int64(block))
 		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGSEGV))
 		a.Jcc(asm.E, ours)
@@ -92,15 +94,19 @@ func sigaction(block uint64) patch.Program {
 		a.Bind(replaced)
 		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
 		a.Jcc(asm.E, end)
-		turnOff(a, asm.RAX)
+		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirect), 0)
 		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcDirected), 0)
 		a.Jcc(asm.E, end)
 		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcQuiet), 0)
 		a.Jcc(asm.NE, end)
 		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirected), 2)
 		a.Push(asm.RAX)
-		a.MovImm(asm.RAX, drains)
-		a.Push(asm.RAX)
+		a.MovImm(asm.RCX, forkDrains)
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcTraced), 0)
+		a.JccNear(asm.E, fork)
+		a.MovImm(asm.RCX, drains)
+		a.Bind(fork)
+		a.Push(asm.RCX)
 		a.MovImm(asm.RAX, drain.Nanoseconds())
 		a.Push(asm.RAX)
 		a.Zero(asm.RAX)
@@ -122,7 +128,7 @@ func sigaction(block uint64) patch.Program {
 		a.Bind(others)
 		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
 		a.Jcc(asm.E, end)
-		turnOff(a, asm.RAX)
+		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirect), 0)
 		a.Bind(end)
 	})
 	p.Clobbers |= asm.Set(asm.RCX, asm.RSI, asm.R11) // the kernel's
@@ -133,11 +139,6 @@ func sigaction(block uint64) patch.Program {
 // changed then.
 var waits = map[uint64]bool{
 	unix.SYS_RT_SIGSUSPEND: true, unix.SYS_PPOLL: true, unix.SYS_PSELECT6: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true,
-}
-
-func turnOff(a *asm.Assembler, block asm.Reg) {
-	a.StoreImm(4, asm.At(block, shm.ProcDirect), 0)
-	a.StoreImm(4, asm.At(block, shm.ProcChanged), 1)
 }
 
 func program(regs uint32, write func(*asm.Assembler)) patch.Program {

@@ -115,6 +115,9 @@ const (
 // to be wiped on fork (MADV_WIPEONFORK), the second is not.
 const (
 	ProcPID = 0 // u32: the process, 0 if not known yet
+	// ProcTraced: u32, 1 in the process whose tracer looks after ProcDirect, which a fork's
+	// does not.
+	ProcTraced = 4
 	// ProcConfig is where the second page begins.
 	ProcConfig = 4096
 	// ProcDirect: u32, 1 if foreign memory may be read by plain instructions, since
