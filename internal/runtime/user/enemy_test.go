@@ -153,7 +153,7 @@ func rounds(ordinary, soak int) iter.Seq[int] {
 		if soaking() {
 			n = soak
 		}
-		for i, begin := 0, time.Now(); i < n && (i < 3 || soaking() || time.Since(begin) < time.Second) && yield(i); i++ {
+		for i, begin := 0, time.Now(); i < n && (i < 3 || soaking() || time.Since(begin) < time.Second/2) && yield(i); i++ {
 		}
 	}
 }

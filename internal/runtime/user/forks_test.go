@@ -266,7 +266,7 @@ func TestDiesInRecord(t *testing.T) {
 			p := launch(t, x.path, work)
 			s := load(t, x)
 			attach(t, s, x.entries("write", x.named("inside")), runtime.Who{PIDs: []int{p.pid}})
-			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
 			defer cancel()
 			last, longest, n := time.Now(), time.Duration(0), 0
 			if err := s.Read(ctx, func(b []byte) error {

@@ -13,6 +13,7 @@ import (
 
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/target"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,8 +69,10 @@ func (p *process) remove(ctx context.Context) error {
 }
 
 // over says that the process has ended, or executes another program: what was put
-// into it is gone.
-func over(err error) bool { return errors.Is(err, inject.ErrGone) || errors.Is(err, inject.ErrExec) }
+// into it is gone. One that ends runs no file any more, while it can be seen still.
+func over(err error) bool {
+	return errors.Is(err, inject.ErrGone) || errors.Is(err, inject.ErrExec) || errors.Is(err, target.ErrGone) || errors.Is(err, target.ErrNoExecutable)
+}
 
 // restore puts the program's own code back and sees every thread out of that of the
 // probes.

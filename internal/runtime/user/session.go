@@ -75,7 +75,7 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 		var bad []*runtime.ProbeError
 		var err error
 		inject.Hurry(func() { p, bad, err = s.attach(ctx, pid, held, probes) })
-		if errors.Is(err, target.ErrGone) {
+		if errors.Is(err, target.ErrGone) || errors.Is(err, target.ErrNoExecutable) {
 			err = errors.Join(err, inject.ErrGone)
 		}
 		if errors.Is(err, inject.ErrGone) && len(who.PIDs) > 1 {
@@ -96,9 +96,10 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 	if len(added) == 0 {
 		return nil, fmt.Errorf("user runtime: %w", inject.ErrGone)
 	}
-	if s.keeper == nil {
-		s.keeper = keep(s)
+	if s.keeper != nil {
+		s.keeper.stop()
 	}
+	s.keeper = keep(s) // of the new ones too
 	return failed, nil
 }
 

@@ -253,7 +253,7 @@ func code(t testing.TB, pid int) map[string]string {
 	defer mem.Close()
 	out := map[string]string{}
 	for _, m := range ms {
-		if !m.Exec || strings.HasPrefix(m.Path, "[v") {
+		if !m.Exec || strings.HasPrefix(m.Path, "[v") || strings.HasPrefix(m.Path, "[u") {
 			continue
 		}
 		b := make([]byte, m.End-m.Start)
@@ -308,5 +308,48 @@ func TestNeverReleased(t *testing.T) {
 	}
 	if st := wait(t, c); st.String() != "killed by SIGKILL" {
 		t.Errorf("the command: %s", st)
+	}
+}
+
+// TestSecond: a process that is attached to later is traced as the first is, and each gets
+// its bytes back though the other goes on.
+func TestSecond(t *testing.T) {
+	x := openText(t, fixture.Build(t, "flow", fixture.Release))
+	s := load(t, x)
+	var before []map[string]string
+	var pids []int
+	for range 2 {
+		cmd := start(t, x.path, "server", "60")
+		time.Sleep(50 * time.Millisecond)
+		pids = append(pids, cmd.Process.Pid)
+		before = append(before, code(t, cmd.Process.Pid))
+		attach(t, s, x.entries("write", x.named("plain", "serve")), runtime.Who{PIDs: []int{cmd.Process.Pid}})
+	}
+	if _, err := s.Attach(t.Context(), x.entries("write", x.named("plain", "serve")), runtime.Who{PIDs: pids[:1]}); err == nil {
+		t.Error("no error, though it has its probes already")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	seen := map[int]int{}
+	if err := s.Read(ctx, func(b []byte) error {
+		if seen[int(parseRecord(t, b).PID)]++; seen[pids[0]] > 3 && seen[pids[1]] > 3 {
+			cancel()
+		}
+		return nil
+	}, func(uint64) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	if len(seen) != 2 || seen[pids[0]] == 0 || seen[pids[1]] == 0 {
+		t.Errorf("records of %v, want %v", seen, pids)
+	}
+	if err := s.Detach(); err != nil {
+		t.Error(err)
+	}
+	for i, pid := range pids {
+		for name, b := range code(t, pid) {
+			if before[i][name] != b {
+				t.Errorf("process %d: %s is not as it was", pid, name)
+			}
+		}
 	}
 }

@@ -163,8 +163,10 @@ func (t *Tracee) transferred(what string, addr uint64, n, want int, err error) e
 		return nil
 	}
 	if err == nil { // the memory ends, or all of the process's has gone
-		if n == 0 && !living(t.pid) {
-			return ErrGone
+		if n == 0 {
+			if err := t.same(); err != nil {
+				return fmt.Errorf("process %d: %w", t.pid, err)
+			}
 		}
 		err = unix.EFAULT
 	}

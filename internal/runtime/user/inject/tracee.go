@@ -143,14 +143,14 @@ func (t *Tracee) begin(opts uintptr) error {
 	t.child = parentOf(t.pid) == os.Getpid()
 	entry, err := entryPoint(t.pid)
 	var p patience
-	for begin := time.Now(); err != nil && living(t.pid) && time.Since(begin) < leaderWait; p.pause() {
+	for begin := time.Now(); err != nil && running(t.pid) && time.Since(begin) < leaderWait; p.pause() {
 		entry, err = entryPoint(t.pid) // there is none for a moment, in an execve
 	}
 	if err == nil {
 		t.mem, err = os.OpenFile(fmt.Sprintf("/proc/%d/mem", t.pid), os.O_RDWR, 0)
 	}
 	if err != nil {
-		if !living(t.pid) {
+		if !running(t.pid) {
 			err = ErrGone
 		}
 		return fmt.Errorf("process %d: %w", t.pid, err)
@@ -217,12 +217,19 @@ func (t *Tracee) Same(ctx context.Context) error {
 func (t *Tracee) same() error {
 	var b [1]byte
 	if n, err := unix.Pread(int(t.mem.Fd()), b[:], int64(t.entry)); n == 0 && err == nil {
-		if living(t.pid) {
+		if running(t.pid) {
 			return ErrExec
 		}
 		return ErrGone
 	}
 	return nil
+}
+
+// running reports whether a process runs a program. One that ends has none any more
+// before it is seen to have ended.
+func running(pid int) bool {
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && living(pid)
 }
 
 func parentOf(pid int) int {
