@@ -2,7 +2,6 @@ package user_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -11,14 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"ferrotrace/internal/runtime"
-	"ferrotrace/internal/target"
 	"ferrotrace/internal/x86"
 
 	"golang.org/x/sys/unix"
@@ -258,25 +255,4 @@ func mustClose(t testing.TB, s runtime.Session) {
 	if err := s.Close(); err != nil {
 		t.Fatalf("closing: %v", err)
 	}
-}
-
-// parent is who has started a process.
-func parent(pid int) int {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(f[1])
-	return n
-}
-
-// open opens a process, or nothing if it has ended.
-func open(pid int) (*target.Process, bool) {
-	p, err := target.Open(pid)
-	if errors.Is(err, target.ErrGone) {
-		return nil, false
-	}
-	return p, err == nil
 }
