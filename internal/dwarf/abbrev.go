@@ -7,7 +7,8 @@ type abbrevKey struct {
 	off      uint64
 	addrSize uint8
 	format64 bool
-	v2       bool // DW_FORM_ref_addr has the size of an address
+	v2       bool  // DW_FORM_ref_addr has the size of an address
+	file     int32 // which Sections the table is in: 0 are the linked file's
 }
 
 // abbrevTable holds the abbreviations of one or more units. Compilers number them from
@@ -52,30 +53,30 @@ func (t *abbrevTable) get(code uint64) *abbrev {
 }
 
 // abbrevTable reads the table at key.off once for all units that share it.
-func (d *Data) abbrevTable(key abbrevKey) *abbrevTable {
+func (d *Data) abbrevTable(key abbrevKey, section []byte) *abbrevTable {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if t := d.abbrevs[key]; t != nil {
 		return t
 	}
-	t := d.parseAbbrevs(key)
+	t := d.parseAbbrevs(key, section)
 	d.abbrevs[key] = t
 	return t
 }
 
-func (d *Data) parseAbbrevs(key abbrevKey) *abbrevTable {
+func (d *Data) parseAbbrevs(key abbrevKey, section []byte) *abbrevTable {
 	t := &abbrevTable{dense: make([]*abbrev, 1)}
-	if key.off >= uint64(len(d.s.Abbrev)) {
-		t.err = fmt.Errorf("%w: abbreviations at %#x of %#x", ErrDWARF, key.off, len(d.s.Abbrev))
+	if key.off >= uint64(len(section)) {
+		t.err = fmt.Errorf("%w: abbreviations at %#x of %#x", ErrDWARF, key.off, len(section))
 		return t
 	}
 	// Tables do not overlap, and units of several kinds that share one are few; a
 	// file in which each unit has its own beginning of one long table is refused.
-	if d.read > 16*len(d.s.Abbrev) {
+	if d.read > 16*d.abbrev {
 		t.err = fmt.Errorf("%w: abbreviations overlap", ErrDWARF)
 		return t
 	}
-	b := buf{b: d.s.Abbrev, pos: int(key.off)}
+	b := buf{b: section, pos: int(key.off)}
 	defer func() { d.read += b.pos - int(key.off) }()
 	for {
 		code := b.uleb()

@@ -24,7 +24,8 @@ import (
 	"sync"
 )
 
-// Offset is a position in .debug_info.
+// Offset is a position in .debug_info. Those of entries in split files are counted on from
+// its end, file after file: they are unique within one Data.
 type Offset uint64
 
 // Sections are the sections' bytes, decompressed; absent ones are nil.
@@ -35,6 +36,9 @@ type Sections struct {
 	EhFrame     []byte
 	EhFrameAddr uint64 // the address of .eh_frame, as linked
 	DebugFrame  []byte
+
+	// CUIndex says of a package of split units which parts of the sections each has.
+	CUIndex []byte
 
 	// Mem gives the file's memory from an address, as linked, to the end of what is
 	// mapped there; nil if nothing is. Exception tables are found through it.
@@ -54,11 +58,14 @@ type Data struct {
 	all      []*Unit // by offset, type units too
 	units    []*Unit // compile, partial and skeleton units
 	types    map[uint64]Offset
+	end      Offset // where the entries of the next split file come to stand
+	files    int32  // Sections that have been read
 	problems []error
 
 	mu      sync.Mutex
 	abbrevs map[abbrevKey]*abbrevTable
 	read    int // bytes of .debug_abbrev read so far
+	abbrev  int // bytes of .debug_abbrev of all files
 
 	framesOnce sync.Once
 	frames     *Frames
@@ -68,9 +75,10 @@ type Data struct {
 // New reads the headers of all units. It fails only if there is .debug_info and not
 // one unit of it can be read; see Problems for units that were passed over.
 func New(s Sections) (*Data, error) {
-	d := &Data{s: s, abbrevs: map[abbrevKey]*abbrevTable{}, types: map[uint64]Offset{}}
+	d := &Data{s: s, abbrevs: map[abbrevKey]*abbrevTable{}, types: map[uint64]Offset{},
+		end: Offset(len(s.Info)), abbrev: len(s.Abbrev)}
 	for off := uint64(0); off < uint64(len(s.Info)); {
-		u, next, err := d.parseHeader(off)
+		u, next, err := d.parseHeader(&d.s, 0, 0, off)
 		if err != nil {
 			d.problem(fmt.Errorf("unit at %#x: %w", off, err))
 		}
@@ -81,6 +89,7 @@ func New(s Sections) (*Data, error) {
 				d.types[u.signature] = u.typeEntry
 			default:
 				d.units = append(d.units, u)
+				d.noteSkeleton(u)
 			}
 		}
 		if next <= off {
@@ -100,8 +109,9 @@ func (d *Data) problem(err error) {
 	}
 }
 
-// Units lists the compile units, partial and skeleton units too, in the order of the
-// file. The slice is not to be modified.
+// Units lists the compile units, partial ones too, in the order of their offsets. A
+// skeleton is among them as long as its split unit has not been joined. The slice is not
+// to be modified.
 func (d *Data) Units() []*Unit { return d.units }
 
 // Problems lists what made New pass over units, at most 64 of them.
@@ -123,6 +133,10 @@ func (d *Data) Entry(off Offset) (*Entry, error) {
 	if u == nil {
 		return nil, fmt.Errorf("%w: no unit at %#x", ErrDWARF, off)
 	}
+	return u.entry(off)
+}
+
+func (u *Unit) entry(off Offset) (*Entry, error) {
 	e := &Entry{}
 	if _, err := u.read(e, off); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ type Entry struct {
 	Unit        *Unit
 
 	ab  *abbrev
-	pos uint64 // of the first value
+	pos uint64 // of the first value, in the section
 }
 
 // Class is the kind of a value (DWARF 5 §7.5.5).
@@ -70,16 +70,16 @@ func (u *Unit) read(e *Entry, off Offset) (Offset, error) {
 		return 0, fmt.Errorf("%w: entry at %#x outside its unit", ErrDWARF, off)
 	}
 	*e = Entry{Offset: off, Unit: u}
-	ab, pos, err := t.at(u.info, uint64(off))
+	ab, pos, err := t.at(u.info, uint64(off-u.shift))
 	if err != nil || ab == nil {
-		return Offset(pos), err
+		return u.shift + Offset(pos), err
 	}
 	end, err := ab.end(u.info, pos, u.key)
 	if err != nil {
 		return 0, fmt.Errorf("entry at %#x: %w", off, err)
 	}
 	e.Tag, e.HasChildren, e.ab, e.pos = ab.tag, ab.children, ab, pos
-	return Offset(end), nil
+	return u.shift + Offset(end), nil
 }
 
 // at reads an abbreviation code: nil for a null entry. pos is where its values begin.
@@ -226,8 +226,10 @@ func (u *Unit) decode(f Form, implicit int64, size int8, pos uint64) Val {
 		n, _ := uleb(rest)
 		v.ref(u, n)
 	case FormRefAddr:
-		if v.U < uint64(len(u.data.s.Info)) {
+		// In a package it is not said from where the offset counts.
+		if v.U < uint64(len(u.s.Info)) && !u.packaged {
 			v.Class = ClassRef
+			v.U += uint64(u.shift)
 		}
 	case FormRefSig8:
 		if off, ok := u.data.types[v.U]; ok {
@@ -241,9 +243,9 @@ func (u *Unit) decode(f Form, implicit int64, size int8, pos uint64) Val {
 	case FormString:
 		v.str(cstring(rest, 0))
 	case FormStrp:
-		v.str(cstring(u.data.s.Str, v.U))
+		v.str(cstring(u.s.Str, v.U))
 	case FormLineStrp:
-		v.str(cstring(u.data.s.LineStr, v.U))
+		v.str(cstring(u.s.LineStr, v.U))
 	case FormStrx1, FormStrx2, FormStrx3, FormStrx4:
 		v.str(u.strX(v.U))
 	case FormStrx, FormGNUStrIndex:
@@ -408,7 +410,7 @@ type Cursor struct {
 	unit  *Unit
 	table *abbrevTable
 	e     Entry
-	pos   uint64 // of what comes next
+	pos   uint64 // of what comes next, in the section
 	depth int    // of what comes next
 	at    int    // depth of e
 	below bool   // what comes next are the children of e
@@ -422,7 +424,7 @@ func (u *Unit) Cursor(at Offset) Cursor {
 	if at == 0 {
 		at = u.root
 	}
-	c := Cursor{unit: u, table: u.table(), pos: uint64(at)}
+	c := Cursor{unit: u, table: u.table(), pos: uint64(at - u.shift)}
 	if c.err = c.table.err; c.err == nil && (at < u.root || at >= u.End) {
 		c.err = fmt.Errorf("%w: entry at %#x outside its unit", ErrDWARF, at)
 	}
@@ -461,7 +463,7 @@ func (c *Cursor) Next() bool {
 			c.err = fmt.Errorf("entry at %#x: %w", c.pos, err)
 			return false
 		}
-		c.e = Entry{Offset: Offset(c.pos), Tag: ab.tag, HasChildren: ab.children, Unit: c.unit, ab: ab, pos: pos}
+		c.e = Entry{Offset: c.unit.shift + Offset(c.pos), Tag: ab.tag, HasChildren: ab.children, Unit: c.unit, ab: ab, pos: pos}
 		c.pos, c.at, c.below = end, c.depth, ab.children
 		if ab.children {
 			c.depth++
@@ -503,8 +505,8 @@ func (c *Cursor) Skip() {
 		return
 	}
 	if c.e.ab.sibling {
-		if off, ok := c.e.Ref(AttrSibling); ok && uint64(off) >= c.pos && off <= c.unit.End {
-			c.pos, c.depth = uint64(off), c.at
+		if off, ok := c.e.Ref(AttrSibling); ok && off <= c.unit.End && off >= c.unit.shift+Offset(c.pos) {
+			c.pos, c.depth = uint64(off-c.unit.shift), c.at
 			return
 		}
 	}

@@ -108,6 +108,10 @@ func (u *Unit) Lines() (*LineTable, error) {
 }
 
 func (u *Unit) lineHeader() (*lineHeader, error) {
+	if u.skeleton != nil {
+		// The linked file has the line table of both (DWARF 5 §3.1.3).
+		return u.skeleton.lineHeader()
+	}
 	a := u.attrs()
 	if !a.hasLine {
 		return nil, nil
@@ -120,7 +124,7 @@ func (u *Unit) lineHeader() (*lineHeader, error) {
 }
 
 func (u *Unit) parseLineHeader(off uint64) (*lineHeader, error) {
-	s := u.data.s.Line
+	s := u.s.Line
 	if off >= uint64(len(s)) {
 		return nil, fmt.Errorf("%w: beyond the section", ErrDWARF)
 	}
@@ -317,9 +321,9 @@ func (u *Unit) column(b *buf, f Form, key abbrevKey) (v Val, ok bool) {
 	case FormString:
 		v.B = b.cstring()
 	case FormLineStrp:
-		v.B = cstring(u.data.s.LineStr, b.offset(key.format64))
+		v.B = cstring(u.s.LineStr, b.offset(key.format64))
 	case FormStrp:
-		v.B = cstring(u.data.s.Str, b.offset(key.format64))
+		v.B = cstring(u.s.Str, b.offset(key.format64))
 	case FormStrx1, FormStrx2, FormStrx3, FormStrx4:
 		n, _ := formSize(f, key)
 		v.B = u.strX(b.uint(int(n)))

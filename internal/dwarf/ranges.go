@@ -41,7 +41,7 @@ func (e *Entry) AppendRanges(dst []Range) ([]Range, error) {
 		switch {
 		case u.Version >= 5 && v.Class == ClassIndex:
 			var off uint64
-			if off, err = u.listOffset(u.data.s.RngLists, u.bases().rng, u.bases().rngOK, v.U); err == nil {
+			if off, err = u.listOffset(u.s.RngLists, u.bases().rng, u.bases().rngOK, v.U); err == nil {
 				dst, err = u.rnglist(dst, off)
 			}
 		case u.Version >= 5 && v.Class == ClassSecOffset:
@@ -93,7 +93,10 @@ func (u *Unit) appendRange(dst []Range, low, high uint64) []Range {
 
 // rangesV4 reads a list of .debug_ranges (DWARF 4 §2.17.3).
 func (u *Unit) rangesV4(dst []Range, off uint64) ([]Range, error) {
-	s := u.data.s.Ranges
+	s := u.s.Ranges
+	if u.skeleton != nil {
+		off += u.skeleton.bases().ranges
+	}
 	if off >= uint64(len(s)) {
 		return dst, fmt.Errorf("%w: range list at %#x of %#x", ErrDWARF, off, len(s))
 	}
@@ -117,7 +120,7 @@ func (u *Unit) rangesV4(dst []Range, off uint64) ([]Range, error) {
 
 // rnglist reads a list of .debug_rnglists (DWARF 5 §2.17.3).
 func (u *Unit) rnglist(dst []Range, off uint64) ([]Range, error) {
-	s := u.data.s.RngLists
+	s := u.s.RngLists
 	if off >= uint64(len(s)) {
 		return dst, fmt.Errorf("%w: range list at %#x of %#x", ErrDWARF, off, len(s))
 	}
@@ -239,7 +242,7 @@ func (e *Entry) Locations(a Attr) ([]LocEntry, error) {
 		return []LocEntry{{Whole: true, Expr: v.B}}, nil
 	case u.Version >= 5 && v.Class == ClassIndex:
 		var off uint64
-		if off, err = u.listOffset(u.data.s.LocLists, u.bases().loc, u.bases().locOK, v.U); err == nil {
+		if off, err = u.listOffset(u.s.LocLists, u.bases().loc, u.bases().locOK, v.U); err == nil {
 			list, err = u.loclist(off)
 		}
 	case u.Version >= 5 && v.Class == ClassSecOffset:
@@ -278,11 +281,14 @@ func (u *Unit) appendLoc(dst []LocEntry, low, high uint64, expr []byte) []LocEnt
 
 // loclistV4 reads a list of .debug_loc (DWARF 4 §2.6.2).
 func (u *Unit) loclistV4(off uint64) (list []LocEntry, err error) {
-	s := u.data.s.Loc
+	s := u.s.Loc
 	if off >= uint64(len(s)) {
 		return nil, fmt.Errorf("%w: location list at %#x of %#x", ErrDWARF, off, len(s))
 	}
 	b := buf{b: s, pos: int(off)}
+	if u.skeleton != nil {
+		return u.loclistGNU(b)
+	}
 	base := u.base()
 	for range maxList {
 		low, high := b.uint(u.AddrSize), b.uint(u.AddrSize)
@@ -306,9 +312,54 @@ func (u *Unit) loclistV4(off uint64) (list []LocEntry, err error) {
 	return nil, fmt.Errorf("%w: location list of more than %d entries", ErrDWARF, maxList)
 }
 
+// loclistGNU reads a list of .debug_loc.dwo, of which GNU's extension to DWARF 4 says
+// what DWARF 5 then says with shorter numbers (gcc.gnu.org/wiki/DebugFission).
+func (u *Unit) loclistGNU(b buf) (list []LocEntry, err error) {
+	base := u.base()
+	for range maxList {
+		var low, high uint64
+		var err error
+		switch kind := b.u8(); kind {
+		case lleEndOfList:
+			if b.bad {
+				return nil, b.err("location list")
+			}
+			return list, nil
+		case lleBaseAddressx:
+			if base, err = u.addrIndex(&b); err != nil {
+				return nil, err
+			}
+			continue
+		case lleStartxEndx:
+			if low, err = u.addrIndex(&b); err == nil {
+				high, err = u.addrIndex(&b)
+			}
+		case lleStartxLength:
+			low, err = u.addrIndex(&b)
+			high = low + uint64(b.u32())
+		case lleOffsetPair:
+			low, high = base+uint64(b.u32()), base+uint64(b.u32())
+			if u.tombstone(base) && base != 0 {
+				low, high = 0, 0
+			}
+		default:
+			err = fmt.Errorf("%w: location list entry of kind %d", ErrDWARF, kind)
+		}
+		if err != nil {
+			return nil, err
+		}
+		expr := b.bytes(uint64(b.u16()))
+		if b.bad {
+			return nil, b.err("location list")
+		}
+		list = u.appendLoc(list, low, high, expr)
+	}
+	return nil, fmt.Errorf("%w: location list of more than %d entries", ErrDWARF, maxList)
+}
+
 // loclist reads a list of .debug_loclists (DWARF 5 §2.6.2).
 func (u *Unit) loclist(off uint64) (list []LocEntry, err error) {
-	s := u.data.s.LocLists
+	s := u.s.LocLists
 	if off >= uint64(len(s)) {
 		return nil, fmt.Errorf("%w: location list at %#x of %#x", ErrDWARF, off, len(s))
 	}

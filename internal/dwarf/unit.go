@@ -16,9 +16,16 @@ type Unit struct {
 	Format64 bool // the 64-bit format
 
 	data      *Data
-	kind      uint8 // a DW_UT constant; utCompile before DWARF 5
+	s         *Sections // what its values refer to
+	shift     Offset    // of the first byte of the section that it stands in
+	kind      uint8     // a DW_UT constant; utCompile before DWARF 5
 	root      Offset
-	info      []byte // .debug_info up to End
+	info      []byte // the section up to End
+	skeleton  *Unit  // of a split unit that was joined: what the linked file has of it
+	packaged  bool   // it stands in a package
+	split     bool   // it is a skeleton
+	joined    bool   // it is a skeleton, and its split unit is there
+	id        uint64 // that a skeleton and its split unit have in common
 	key       abbrevKey
 	signature uint64 // type units
 	typeEntry Offset
@@ -40,6 +47,7 @@ type Unit struct {
 // bases are where a unit's parts of other sections begin; ok bits tell which are known.
 type bases struct {
 	str, addr, rng, loc         uint64
+	ranges                      uint64 // of a skeleton before DWARF 5: where its split unit's begin in .debug_ranges
 	strOK, addrOK, rngOK, locOK bool
 }
 
@@ -52,22 +60,23 @@ type rootAttrs struct {
 	split                   string
 }
 
-// parseHeader reads the unit header at off (DWARF 5 §7.5.1). next is the offset of the
-// next unit, 0 if it cannot be told.
-func (d *Data) parseHeader(off uint64) (u *Unit, next uint64, err error) {
-	b := buf{b: d.s.Info, pos: int(off)}
+// parseHeader reads the unit header at off of s.Info (DWARF 5 §7.5.1). next is the offset
+// of the next unit, 0 if it cannot be told.
+func (d *Data) parseHeader(s *Sections, file int32, shift Offset, off uint64) (u *Unit, next uint64, err error) {
+	b := buf{b: s.Info, pos: int(off)}
 	n, format64 := b.initialLength()
 	if b.bad {
 		return nil, 0, b.err("unit header")
 	}
 	start := uint64(b.pos)
-	if n > uint64(len(d.s.Info))-start {
+	if n > uint64(len(s.Info))-start {
 		return nil, 0, fmt.Errorf("%w: length %#x exceeds the section", ErrDWARF, n)
 	}
 	next = start + n
 	b.b = b.b[:next]
 	version := b.u16()
-	u = &Unit{Offset: Offset(off), End: Offset(next), Version: int(version), Format64: format64, data: d, kind: utCompile}
+	u = &Unit{Offset: shift + Offset(off), End: shift + Offset(next), Version: int(version), Format64: format64,
+		data: d, s: s, shift: shift, kind: utCompile}
 	var abbrevs uint64
 	switch {
 	case b.bad:
@@ -78,7 +87,7 @@ func (d *Data) parseHeader(off uint64) (u *Unit, next uint64, err error) {
 		switch u.kind {
 		case utCompile, utPartial:
 		case utSkeleton, utSplitCompile:
-			b.u64() // the split unit's identity
+			u.id, u.split = b.u64(), u.kind == utSkeleton
 		case utType, utSplitType:
 			u.signature = b.u64()
 			u.typeEntry = u.Offset + Offset(b.offset(format64))
@@ -97,19 +106,19 @@ func (d *Data) parseHeader(off uint64) (u *Unit, next uint64, err error) {
 	if u.AddrSize != 4 && u.AddrSize != 8 {
 		return nil, next, fmt.Errorf("%w: addresses of %d bytes", ErrDWARF, u.AddrSize)
 	}
-	u.root = Offset(b.pos)
-	u.info = d.s.Info[:next:next]
-	u.key = abbrevKey{off: abbrevs, addrSize: uint8(u.AddrSize), format64: format64, v2: version == 2}
+	u.root = shift + Offset(b.pos)
+	u.info = s.Info[:next:next]
+	u.key = abbrevKey{off: abbrevs, addrSize: uint8(u.AddrSize), format64: format64, v2: version == 2, file: file}
 	return u, next, nil
 }
 
 func (u *Unit) table() *abbrevTable {
-	u.tableOnce.Do(func() { u.table_ = u.data.abbrevTable(u.key) })
+	u.tableOnce.Do(func() { u.table_ = u.data.abbrevTable(u.key, u.s.Abbrev) })
 	return u.table_
 }
 
 // Root reads the unit's first entry, which describes the unit.
-func (u *Unit) Root() (*Entry, error) { return u.data.Entry(u.root) }
+func (u *Unit) Root() (*Entry, error) { return u.entry(u.root) }
 
 // bases reads only attributes that are plain section offsets: all other kinds of
 // values may need the result.
@@ -145,6 +154,11 @@ func (u *Unit) bases() *bases {
 		offset(AttrGNUAddrBase, &b.addr, &b.addrOK)
 		offset(AttrRnglistsBase, &b.rng, &b.rngOK)
 		offset(AttrLoclistsBase, &b.loc, &b.locOK)
+		var ok bool
+		offset(AttrGNURangesBase, &b.ranges, &ok)
+		if u.skeleton != nil {
+			b.addr, b.addrOK = u.skeleton.bases().addr, u.skeleton.bases().addrOK
+		}
 	})
 	return &u.bases_
 }
@@ -166,6 +180,11 @@ func (u *Unit) attrs() *rootAttrs {
 		if r.split == "" {
 			r.split = e.String(AttrGNUDwoName)
 		}
+		if u.skeleton != nil {
+			// These stand in the skeleton alone (DWARF 5 §3.1.3).
+			k := u.skeleton.attrs()
+			r.compDir, r.low, r.line, r.hasLine = k.compDir, k.low, k.line, k.hasLine
+		}
 	})
 	return &u.root_
 }
@@ -182,7 +201,8 @@ func (u *Unit) Producer() string { return u.attrs().producer }
 // Lang is the DW_LANG constant of the source language, 0 if the unit does not say.
 func (u *Unit) Lang() uint64 { return u.attrs().lang }
 
-// SplitName is the file that holds the unit's entries if this is a skeleton, else "".
+// SplitName is the file that holds the unit's entries, from CompDir if it is relative, if
+// this is a skeleton, else "".
 func (u *Unit) SplitName() string { return u.attrs().split }
 
 // base is the address that range and location lists start from.
@@ -194,7 +214,7 @@ func (u *Unit) AddrX(index uint64) (uint64, error) {
 	if !b.addrOK {
 		return 0, fmt.Errorf("%w: no DW_AT_addr_base", ErrDWARF)
 	}
-	if s := element(u.data.s.Addr, b.addr, index, u.AddrSize); s != nil {
+	if s := element(u.s.Addr, b.addr, index, u.AddrSize); s != nil {
 		return word(s), nil
 	}
 	return 0, fmt.Errorf("%w: address %d beyond .debug_addr", ErrDWARF, index)
@@ -210,11 +230,11 @@ func (u *Unit) strX(index uint64) []byte {
 	if u.Format64 {
 		size = 8
 	}
-	s := element(u.data.s.StrOffsets, b.str, index, size)
+	s := element(u.s.StrOffsets, b.str, index, size)
 	if s == nil {
 		return nil
 	}
-	return cstring(u.data.s.Str, word(s))
+	return cstring(u.s.Str, word(s))
 }
 
 // element is entry i of a table of entries of size bytes that begins at base; nil if

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"sync"
 	"unsafe"
@@ -211,27 +212,48 @@ func (f *File) Debuglink() (name string, crc uint32) {
 	return str(b, 0), binary.LittleEndian.Uint32(b[at:])
 }
 
+// CRC is the CRC-32 of the file's contents, as .gnu_debuglink has it.
+func (f *File) CRC() uint32 { return crc32.ChecksumIEEE(f.mem) }
+
 // DWARF collects the sections for dwarf.New. The error joins those of sections that
 // can't be read, which are left out.
 func (f *File) DWARF() (dwarf.Sections, error) {
 	s := dwarf.Sections{Mem: f.Bytes}
-	var errs []error
-	for name, dst := range map[string]*[]byte{
+	err := f.read(map[string]*[]byte{
 		".debug_info": &s.Info, ".debug_abbrev": &s.Abbrev, ".debug_str": &s.Str, ".debug_line_str": &s.LineStr,
 		".debug_str_offsets": &s.StrOffsets, ".debug_addr": &s.Addr, ".debug_ranges": &s.Ranges,
 		".debug_rnglists": &s.RngLists, ".debug_loc": &s.Loc, ".debug_loclists": &s.LocLists,
 		".debug_line": &s.Line, ".debug_frame": &s.DebugFrame,
-	} {
+	})
+	if addr, b, ok := f.SectionAddr(".eh_frame"); ok {
+		s.EhFrame, s.EhFrameAddr = b, addr
+	}
+	return s, err
+}
+
+// SplitDWARF collects the sections of a .dwo file or a package of them for
+// dwarf.Data.Join. The error joins those of sections that can't be read, which are left
+// out.
+func (f *File) SplitDWARF() (dwarf.Sections, error) {
+	var s dwarf.Sections
+	err := f.read(map[string]*[]byte{
+		".debug_info.dwo": &s.Info, ".debug_abbrev.dwo": &s.Abbrev, ".debug_str.dwo": &s.Str,
+		".debug_str_offsets.dwo": &s.StrOffsets, ".debug_rnglists.dwo": &s.RngLists, ".debug_loc.dwo": &s.Loc,
+		".debug_loclists.dwo": &s.LocLists, ".debug_cu_index": &s.CUIndex,
+	})
+	return s, err
+}
+
+func (f *File) read(sections map[string]*[]byte) error {
+	var errs []error
+	for name, dst := range sections {
 		b, err := f.Section(name)
 		if err != nil {
 			errs = append(errs, err)
 		}
 		*dst = b
 	}
-	if addr, b, ok := f.SectionAddr(".eh_frame"); ok {
-		s.EhFrame, s.EhFrameAddr = b, addr
-	}
-	return s, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // str is the string at off of a table, "" if it does not end there. It shares the
