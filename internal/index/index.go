@@ -6,7 +6,6 @@ package index
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
@@ -24,6 +23,7 @@ type Index struct {
 
 	debug     *dwarf.Data // nil without debug info
 	debugFile *objfile.File
+	splits    splits
 	types     *types.Reader
 	subs      subprograms
 	symbols   []objfile.Symbol // functions in order of address
@@ -91,8 +91,8 @@ const (
 	Debug       = "debug info"
 )
 
-// Open reads the functions of a file. debugFile is the file with its debug info, ""
-// for the file itself.
+// Open reads the functions of a file. debugFile is the file with its debug info; with ""
+// it is the file itself, or is looked for if that has none.
 func Open(file, debugFile string) (*Index, error) {
 	f, err := objfile.Open(file)
 	if err != nil {
@@ -107,36 +107,14 @@ func Open(file, debugFile string) (*Index, error) {
 			f.Close()
 			return nil, err
 		}
+	} else if !f.HasDWARF() {
+		ix.findDebugFile()
 	}
 	if err := ix.read(); err != nil {
 		ix.Close()
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return ix, nil
-}
-
-// MismatchError says that a debug file belongs to another build.
-type MismatchError struct{ File, DebugFile string }
-
-func (e *MismatchError) Error() string {
-	return fmt.Sprintf("%s is not the debug info of %s: the build ids differ", e.DebugFile, e.File)
-}
-
-// ExitCode is that of a usage error.
-func (e *MismatchError) ExitCode() int { return 2 }
-
-func (ix *Index) openDebugFile(name string) error {
-	d, err := objfile.Open(name)
-	if err != nil {
-		return err
-	}
-	a, b := ix.File.BuildID(), d.BuildID()
-	if len(a) == 0 || !slices.Equal(a, b) {
-		d.Close()
-		return &MismatchError{ix.File.Path, name}
-	}
-	ix.debugFile = d
-	return nil
 }
 
 // Close releases the file. Of what came from the index only the names of functions, with
@@ -146,7 +124,7 @@ func (ix *Index) Close() error {
 	if ix.debugFile != ix.File {
 		err = errors.Join(err, ix.debugFile.Close())
 	}
-	return err
+	return errors.Join(err, ix.splits.close())
 }
 
 // Level says what the file tells about itself: NoSymbols, SymbolsOnly or Debug.
@@ -161,7 +139,11 @@ func (ix *Index) Level() string {
 }
 
 func (ix *Index) read() error {
-	symbols, err := ix.debugFile.Symbols()
+	named := ix.debugFile
+	if !named.HasSymtab() {
+		named = ix.File
+	}
+	symbols, err := named.Symbols()
 	if err != nil {
 		return fmt.Errorf("reading symbols: %w", err)
 	}
@@ -182,17 +164,18 @@ func (ix *Index) read() error {
 	d, err := dwarf.New(sections)
 	if err != nil {
 		// The symbols are still good.
-		ix.Problem = fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err)
+		ix.problem(fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err))
 		d, err = dwarf.New(dwarf.Sections{EhFrame: sections.EhFrame, EhFrameAddr: sections.EhFrameAddr, Mem: sections.Mem})
 		if err != nil {
 			return err
 		}
 	}
 	ix.debug = d
+	ix.joinSplits()
 	ix.types = types.NewReader(d)
 	subs, err := scan(d, ix.File.Executable)
 	if err != nil {
-		ix.Problem = fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err)
+		ix.problem(fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err))
 	}
 	ix.subs = newSubprograms(subs)
 	ix.group()
