@@ -102,6 +102,11 @@ func private(t *testing.T, program string) string {
 	if err := os.WriteFile(file, b, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if b, err := os.ReadFile(program + ".dwp"); err == nil {
+		if err := os.WriteFile(file+".dwp", b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return file
 }
 
@@ -294,7 +299,8 @@ func TestCounts(t *testing.T) {
 
 // TestKinds: files of every kind that linkers and profiles make.
 func TestKinds(t *testing.T) {
-	each(t, []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort}, func(t *testing.T, p fixture.Profile, rt string) {
+	each(t, []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort,
+		fixture.Packed, fixture.PackedDWARF5, fixture.Unpacked, fixture.UnpackedDebug}, func(t *testing.T, p fixture.Profile, rt string) {
 		truth, events := run(t, rt, "trace", "flow::**", "--", fixture.Build(t, "flow", p), "recursion")
 		if v := check(t, truth, events, nil); v.Calls == 0 || v.Right == 0 {
 			t.Error("nothing was compared")
