@@ -38,12 +38,15 @@ func (p *process) placeHandler(ctx context.Context, near uint64) error {
 	}
 }
 
+// endbr64 is the length of that instruction: a site at one is moved behind it.
+const endbr64 = 4
+
 // guardReads has reads of bad pointers handled, once the probes are in.
 func (p *process) guardReads(ctx context.Context) error {
 	calls := append([]inject.Range(nil), p.calls...)
 	for _, pt := range p.patches {
 		for _, s := range pt.Sites {
-			if p.entries[s.Addr] {
+			if p.entries[s.Addr] || p.entries[s.Addr-endbr64] {
 				calls = append(calls, inject.Range{Start: pt.Trampoline, End: pt.Trampoline + uint64(len(pt.Code.Bytes))})
 				break
 			}
@@ -78,9 +81,22 @@ func (p *process) unguard(ctx context.Context) error {
 		return fmt.Errorf("taking the handler of bad pointers out: %w", err)
 	}
 	p.guard = nil
-	if !keep {
-		p.regions = append(p.regions, mapping{p.handler, true})
-		p.handler = inject.Region{}
+	// A fault of the program's own may be on its way through.
+	for tries := 0; !keep; tries++ {
+		inside := map[int]bool{}
+		if err := p.addInside(ctx, []inject.Range{{Start: p.handler.Addr, End: p.handler.Addr + p.handler.Size}}, inside); err != nil {
+			return err
+		}
+		if len(inside) == 0 {
+			p.regions = append(p.regions, mapping{p.handler, true})
+			p.handler = inject.Region{}
+			return nil
+		}
+		if keep = tries == stopTries; !keep {
+			if err := sleep(ctx, stopWait); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -198,7 +198,7 @@ func (p *process) inside(ctx context.Context) (tids map[int]bool, err error) {
 		t, err := inject.Attach(ctx, pid)
 		if err == nil {
 			child := &process{pid: pid, t: t, code: p.code, regions: p.regions, handler: p.handler}
-			err = errors.Join(child.addInside(ctx, tids), t.Detach())
+			err = errors.Join(child.addInside(ctx, child.codeRegions(), tids), t.Detach())
 		}
 		if err != nil && !over(err) {
 			return nil, err
@@ -207,18 +207,19 @@ func (p *process) inside(ctx context.Context) (tids map[int]bool, err error) {
 	if p.t == nil {
 		return tids, nil
 	}
-	if err := p.addInside(ctx, tids); err != nil && !over(err) {
+	if err := p.addInside(ctx, p.codeRegions(), tids); err != nil && !over(err) {
 		return nil, err
 	}
 	return tids, nil
 }
 
-func (p *process) addInside(ctx context.Context, tids map[int]bool) error {
+// addInside adds the threads that are inside of code of ours, or will come back there
+// from a signal handler.
+func (p *process) addInside(ctx context.Context, code []inject.Range, tids map[int]bool) error {
 	st, err := p.stopAll(ctx)
 	if err != nil {
 		return err
 	}
-	code := p.codeRegions()
 	in := func(ip uint64) bool { return contains(code, ip) }
 	threads, err := p.t.Threads(ctx)
 	for _, th := range threads {

@@ -98,8 +98,8 @@ func (t *text) plan(places []place) (patches []*patch.Patch, failed []unplaced) 
 	patches, problems := t.planner.Plan(funcs)
 	for _, p := range problems {
 		pl, ok := at[p.Site.Addr]
-		if !ok { // moved behind an endbr64, whose length is 4
-			pl = at[p.Site.Addr-4]
+		if !ok { // moved behind an endbr64
+			pl = at[p.Site.Addr-endbr64]
 		}
 		failed = append(failed, unplaced{pl, p.Err})
 	}

@@ -62,7 +62,6 @@ func watchedCalls(block uint64) []watched {
 			a.MovImm(asm.R11, int64(block))
 			a.StoreImm(8, asm.At(asm.R11, shm.ProcTID), 0)
 			a.StoreImm(4, asm.At(asm.R11, shm.ProcPID), 0)
-			a.StoreImm(4, asm.At(asm.R11, shm.ProcChanged), 1)
 		})},
 	}
 }

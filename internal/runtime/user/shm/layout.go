@@ -126,9 +126,6 @@ const (
 	// ProcTID: i64, where the thread's id (u32) is, relative to the FS base. 0: ask
 	// the kernel.
 	ProcTID = ProcConfig + 8
-	// ProcChanged: u32, set by what watches the C library when the tracer should look
-	// what has become of the process.
-	ProcChanged = ProcConfig + 16
 	// ProcSaved: u32, set when the program asked the C library what SIGSEGV or SIGBUS does,
 	// so that it may have kept the address of a handler that was put there.
 	ProcSaved = ProcConfig + 20
