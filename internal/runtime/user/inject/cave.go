@@ -118,8 +118,8 @@ func (t *Tracee) unused(text target.Mapping, at uint64) (old []byte, ok bool) {
 }
 
 // stale recognises a stub that is not in use: the thread that it was for has ended, or
-// is the one that stands here and has no address in it on its stack, where a signal
-// frame would have it.
+// is the one that stands here and will not come back to it from a signal handler. The
+// stub itself pushes nothing.
 func (t *Tracee) stale(b []byte, at uint64) bool {
 	tid, ok := stubOwner(b)
 	if !ok {
@@ -129,7 +129,7 @@ func (t *Tracee) stale(b []byte, at uint64) bool {
 		return !living(tid)
 	}
 	r := Range{at, at + caveSize}
-	return !r.has(t.worker.regs.Rip) && !t.stackHas(t.worker.regs.Rsp, []Range{r})
+	return !r.has(t.worker.regs.Rip) && !t.interruptedIn(t.worker.regs.Rsp, r)
 }
 
 // closeCave puts back what was there, unless a call went wrong: then a thread may be in

@@ -416,18 +416,37 @@ const stackDepth = 1 << 20
 // stackHas reports whether a stack holds, at or above sp, an address in one of the
 // ranges.
 func (t *Tracee) stackHas(sp uint64, ranges []Range) bool {
-	if len(ranges) == 0 {
-		return false
-	}
-	b := make([]byte, 4096)
+	return len(ranges) > 0 && t.searchStack(sp, func(w [3]uint64) bool { return inAny(ranges, w[0]) })
+}
+
+// interruptedIn reports whether a stack holds, at or above sp, a signal frame by whose end
+// the thread goes on in a range: struct sigcontext in the kernel's
+// arch/x86/include/uapi/asm/sigcontext.h has rip, eflags, cs.
+func (t *Tracee) interruptedIn(sp uint64, r Range) bool {
+	const userCS, alwaysOne = 0x33, 1 << 1
+	return t.searchStack(sp, func(w [3]uint64) bool {
+		return r.has(w[0]) && w[1]&alwaysOne != 0 && w[1]>>22 == 0 && w[2]&0xffff == userCS
+	})
+}
+
+// searchStack looks through a stack for a word, which it passes with the two above.
+func (t *Tracee) searchStack(sp uint64, found func(w [3]uint64) bool) bool {
+	b := make([]byte, 4096+16)
 	at := sp &^ 7
 	for end := at + stackDepth; at < end; {
-		n := min(uint64(len(b)), 4096-at&4095)
-		if t.readAt(b[:n], at) != nil {
-			return false // the stack ends
+		n := 4096 - at&4095
+		if t.readAt(b[:n+16], at) != nil {
+			clear(b[n:])
+			if t.readAt(b[:n], at) != nil {
+				return false // the stack ends
+			}
 		}
-		for i := uint64(0); i+8 <= n; i += 8 {
-			if inAny(ranges, binary.LittleEndian.Uint64(b[i:])) {
+		for i := uint64(0); i < n; i += 8 {
+			var w [3]uint64
+			for j := range w {
+				w[j] = binary.LittleEndian.Uint64(b[i+8*uint64(j):])
+			}
+			if found(w) {
 				return true
 			}
 		}
