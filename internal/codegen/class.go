@@ -16,6 +16,7 @@ type class struct {
 	id    uint32
 	size  int64
 	str   bool
+	table bool         // of a hash table's buckets
 	edges []types.Edge // of one of the types; their Elems stand for their classes
 }
 
@@ -40,7 +41,7 @@ func classify(roots []*types.Type) *classes {
 		if cs.byType[t] != nil {
 			continue
 		}
-		c := &class{size: t.Size, str: t == types.StrBytes}
+		c := &class{size: t.Size, str: t.Kind == types.Str, table: t.Std != nil && t.Std.Kind == types.Bucket}
 		c.edges = edgesOf(t)
 		cs.byType[t] = c
 		order = append(order, t)
@@ -114,7 +115,24 @@ func covered(e types.Edge, lo, hi int64) bool {
 			return false
 		}
 	}
-	return in(e.Ptr, 8) && (e.Len < 0 || in(e.Len, 8))
+	for _, w := range words(e) {
+		if !in(w, 8) {
+			return false
+		}
+	}
+	return true
+}
+
+// words are the offsets of the words that an edge takes its address and count from.
+func words(e types.Edge) []int64 {
+	w := []int64{e.Ptr}
+	if e.Len >= 0 {
+		w = append(w, e.Len)
+	}
+	if e.Part != types.NoRing {
+		w = append(w, e.Head, e.Cap)
+	}
+	return w
 }
 
 func intervals(e types.Edge) int {
@@ -129,15 +147,18 @@ func intervals(e types.Edge) int {
 // types are captured alike.
 func (c *class) key() string {
 	var b strings.Builder
-	fmt.Fprint(&b, c.size, c.str)
+	fmt.Fprint(&b, c.size, c.str, c.table)
 	for _, e := range c.edges {
-		fmt.Fprint(&b, ";", e.Ptr, e.Len, e.Str, e.Guards)
+		fmt.Fprint(&b, ";", e.Ptr, e.Len, e.Str, e.Add, e.Part, e.Head, e.Cap, e.Hop, e.Guards)
 	}
 	return b.String()
 }
 
 // scanned says whether an element has pointers to look for.
 func (c *class) scanned() bool { return len(c.edges) > 0 }
+
+// bucketsFor is how many buckets of a hash table are read for each item to be shown.
+const bucketsFor = 8
 
 // target is the class and the extent of what an edge leads to.
 func (cs *classes) target(e types.Edge, s sizes) (id, extent int64) {
@@ -150,14 +171,27 @@ func (cs *classes) target(e types.Edge, s sizes) (id, extent int64) {
 		count = 1
 	}
 	size := c.size
+	if c.table {
+		// Its buckets are an eighth full at least, unless many entries were removed.
+		count, extent = bucketsFor*count, extentTable
+	}
 	switch {
+	case c.table && size >= int64(s.region):
+		size, count = 1, 0
 	case size > int64(s.region):
 		// Its head is all that there is room for.
 		size, count = int64(s.region), min(count, 1)
 	case c.scanned():
-		extent = extentScan
+		extent |= extentScan
 	}
-	count = min(count, s.region/int(size))
+	if c.table {
+		count = min(count, s.region/int(size+1))
+	} else {
+		count = min(count, s.region/int(size))
+	}
+	if e.Hop {
+		extent |= extentHop
+	}
 	return int64(c.id), extent | size | int64(count)<<extentMaxShift
 }
 

@@ -53,7 +53,7 @@ type root struct {
 const maxRootCost = 20000
 
 // cost is an upper bound of the instructions for an edge.
-func cost(e types.Edge) int { return 16 + 8*intervals(e) }
+func cost(e types.Edge) int { return 32 + 8*intervals(e) }
 
 // deep says whether the loop is needed to follow the root's edges.
 func (cs *classes) deep(edges []types.Edge) bool {
@@ -266,7 +266,12 @@ func known(e types.Edge, size int, holes []debugfmt.Hole) bool {
 			return false
 		}
 	}
-	return out(e.Ptr, 8) && (e.Len < 0 || out(e.Len, 8))
+	for _, w := range words(e) {
+		if !out(w, 8) {
+			return false
+		}
+	}
+	return true
 }
 
 // key is all that decides the plan's code.

@@ -105,7 +105,7 @@ func (g *generator) flat(p *plan) bool {
 		}
 		for _, e := range r.edges {
 			_, size, count := g.extent(e)
-			if count == 0 {
+			if count == 0 || !e.Plain() {
 				return false
 			}
 			n++
@@ -130,7 +130,7 @@ func (g *generator) allFlat() bool {
 // of them are read at most.
 func (g *generator) extent(e types.Edge) (class, size, count int64) {
 	class, extent := g.cs.target(e, g.sizes)
-	return class, extent & (extentScan - 1), extent >> extentMaxShift
+	return class, extent & extentSize, extent >> extentMaxShift
 }
 
 // reserveRecords makes the records of a hit.

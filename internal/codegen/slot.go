@@ -22,11 +22,13 @@ const (
 	slotNext    = 32 // u32: where in the record the next of them is
 	slotElem    = 36 // u32: its size
 	slotClass   = 40 // u32: its class
-	slotDepth   = 44 // u32: how many pointers lead to what it points to
+	slotDepth   = 44 // u32: the depth of what it points to
 	slotLow     = 48 // u64: the frame whose inside is not followed: Low ≤ p < High
 	slotHigh    = 56 // u64
 	slotBias    = 64 // u64: the load bias of the probe's file
-	slotSeen    = 72 // [maxPending]u16: by a hash of the address, an index into pending
+	slotCtrl    = 72 // u64: where in the record the element's control byte is, 0 if it has none
+	slotPushed  = 80 // u32: the depth of what push is given
+	slotSeen    = 88 // [maxPending]u16: by a hash of the address, an index into pending
 	slotRecord  = slotSeen + 2*maxPending
 )
 
@@ -39,17 +41,25 @@ const (
 	pendAddr  = 0  // u64
 	pendCount = 8  // u64: elements there
 	pendClass = 16 // u32
-	pendDepth = 20 // u32: pointers that lead to it
+	pendDepth = 20 // u32: its depth
 	pendExt   = 24 // u64: its extent
 	pendShift = 5  // log2 of its size
 )
 
-// An extent is the size of an element, a flag that says whether elements hold
-// pointers, and above them how many elements are read at most.
+// An extent is the size of an element, flags that say whether elements hold pointers,
+// whether they are a hash table's, and whether what leads to them is a part of their
+// container (types.Edge.Hop); and above them how many elements are read at most.
 const (
 	extentScan     = 1 << 31
+	extentTable    = 1 << 30
+	extentHop      = 1 << 29
+	extentSize     = extentHop - 1 // mask
 	extentMaxShift = 32
 )
+
+// A depth counts the pointers that lead to something, and from depthHop on the hops
+// within its container that the last of them took.
+const depthHop = 1 << 16
 
 // minRegion is how many bytes a region may always hold. Larger limits make it
 // larger, up to maxRegion.

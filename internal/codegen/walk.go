@@ -29,8 +29,19 @@ func push(s sizes) *fn {
 
 	// An empty collection's address dangles.
 	f.emit(asm.JEq.Imm(r3, 0, out))
-	f.load(r0, r1, slotDepth, u32)
-	f.emit(asm.JGT.Imm(r0, int32(min(s.limits.Depth, maxPending)), out))
+	// The depth in r9 is that of the target but for what its own pointers add.
+	hop, deep := f.newLabel("hop"), f.newLabel("deep")
+	f.load(r9, r1, slotDepth, u32)
+	f.mov(r0, r5)
+	f.emit(asm.And.Imm(r0, extentHop), asm.JNE.Imm(r0, 0, hop))
+	f.emit(asm.And.Imm(r9, depthHop-1))
+	f.emit(asm.JGT.Imm(r9, int32(min(s.limits.Depth, maxPending)), out))
+	f.jump(deep)
+	f.place(hop)
+	f.addImm(r9, depthHop-1)
+	f.emit(asm.JGE.Imm(r9, int32(min(s.limits.MaxItems+1, maxPending))*depthHop, out))
+	f.place(deep)
+	f.store(r1, slotPushed, r9, u32)
 
 	// seen[hash] is an index that may be stale: only what it points to counts.
 	f.mov(r6, r2)
@@ -58,7 +69,7 @@ func push(s sizes) *fn {
 	f.store(r9, pendAddr, r2, u64)
 	f.store(r9, pendCount, r3, u64)
 	f.store(r9, pendClass, r4, u32)
-	f.load(r0, r1, slotDepth, u32)
+	f.load(r0, r1, slotPushed, u32)
 	f.store(r9, pendDepth, r0, u32)
 	f.store(r9, pendExt, r5, u64)
 	f.addImm(r8, 1)
@@ -113,18 +124,46 @@ func (f *fn) follow(e types.Edge, slot, base asm.Register, off int, to string, c
 	for _, g := range e.Guards {
 		f.guard(g, base, off, skip)
 	}
-	f.mov(r1, slot)
 	f.load(r2, base, off+int(e.Ptr), u64)
 	if e.Len >= 0 {
 		f.load(r3, base, off+int(e.Len), u64)
 	} else {
 		f.imm(r3, 1)
 	}
+	f.ring(e, base, off, skip)
+	if e.Add != 0 {
+		f.addImm(r2, int32(e.Add))
+	}
+	if cs.byType[e.Elem].table {
+		f.addImm(r3, 1)
+	}
+	f.mov(r1, slot)
 	id, extent := cs.target(e, s)
 	f.imm(r4, id)
 	f.imm(r5, extent)
 	f.call(to)
 	f.place(skip)
+}
+
+// ring makes of the address and count of a ring in r2 and r3 those of one of its
+// parts, or jumps to skip if that is empty.
+func (f *fn) ring(e types.Edge, base asm.Register, off int, skip string) {
+	if e.Part == types.NoRing {
+		return
+	}
+	// r5 becomes the room behind the first element.
+	f.load(r4, base, off+int(e.Head), u64)
+	f.load(r5, base, off+int(e.Cap), u64)
+	f.emit(asm.JGE.Reg(r4, r5, skip), asm.Sub.Reg(r5, r4))
+	if e.Part == types.RingRest {
+		f.emit(asm.JLE.Reg(r3, r5, skip), asm.Sub.Reg(r3, r5))
+		return
+	}
+	fits := f.newLabel("fits")
+	f.emit(asm.JLE.Reg(r3, r5, fits))
+	f.mov(r3, r5)
+	f.place(fits)
+	f.emit(asm.Mul.Imm(r4, int32(e.Elem.Size)), asm.Add.Reg(r2, r4))
 }
 
 // guard jumps to skip unless the guard holds for the value at base + off.
@@ -254,7 +293,9 @@ func copyRegion(s sizes, o Options) *fn {
 	f.storeImm(r7, record.RegionStatus, record.StatusOwnFrame, u32)
 	f.exitWith(0)
 
-	// r3 becomes the number of bytes to read, in whole elements of r1 bytes.
+	// r3 becomes the number of bytes to read, in whole elements of r1 bytes, a bucket
+	// of a hash table being one byte more.
+	plain, whole, placed := f.newLabel("plain"), f.newLabel("whole"), f.newLabel("placed")
 	f.place(readIt)
 	f.mov(r1, r8)
 	f.emit(asm.RSh.Imm(r1, extentMaxShift))
@@ -262,7 +303,12 @@ func copyRegion(s sizes, o Options) *fn {
 	f.mov(r3, r1)
 	f.place(most)
 	f.mov(r1, r8)
-	f.emit(asm.And.Imm(r1, extentScan-1), asm.Mul.Reg(r3, r1))
+	f.emit(asm.And.Imm(r1, extentSize))
+	f.mov(r4, r8)
+	f.emit(asm.And.Imm(r4, extentTable), asm.JEq.Imm(r4, 0, plain))
+	f.addImm(r1, 1)
+	f.place(plain)
+	f.emit(asm.Mul.Reg(r3, r1))
 	f.imm(r4, int64(s.record-record.RegionSize))
 	f.emit(asm.Sub.Reg(r4, r9))
 	f.emit(asm.JLE.Reg(r3, r4, fits))
@@ -272,6 +318,13 @@ func copyRegion(s sizes, o Options) *fn {
 	f.place(fits)
 	f.emit(asm.JGT.Imm(r3, int32(s.region), full))
 	f.mov(r9, r3)
+	// A table's buckets end where the address is.
+	f.mov(r4, r8)
+	f.emit(asm.And.Imm(r4, extentTable), asm.JEq.Imm(r4, 0, whole))
+	f.emit(asm.Div.Reg(r3, r1))
+	f.addImm(r1, -1)
+	f.emit(asm.Mul.Reg(r3, r1), asm.Sub.Reg(r2, r3))
+	f.place(whole)
 	// The bytes that pad it are zero.
 	f.mov(r1, r9)
 	f.emit(asm.And.Imm(r1, -8), asm.Add.Reg(r1, r7))
@@ -292,9 +345,18 @@ func copyRegion(s sizes, o Options) *fn {
 	f.emit(asm.LSh.Imm(r1, 32), asm.RSh.Imm(r1, 63)) // extentScan
 	f.emit(asm.JEq.Imm(r1, 0, out))
 	f.store(r6, slotNext, r2, u32)
-	f.emit(asm.And.Imm(r8, extentScan-1))
-	f.store(r6, slotElem, r8, u32)
-	f.emit(asm.Div.Reg(r9, r8))
+	f.mov(r1, r8)
+	f.emit(asm.And.Imm(r1, extentSize))
+	f.store(r6, slotElem, r1, u32)
+	f.storeImm(r6, slotCtrl, 0, u64)
+	f.emit(asm.And.Imm(r8, extentTable), asm.JEq.Imm(r8, 0, placed))
+	// The first bucket in memory is the last of the table: its byte ends the region.
+	f.emit(asm.Add.Reg(r2, r9))
+	f.addImm(r2, -1)
+	f.store(r6, slotCtrl, r2, u64)
+	f.addImm(r1, 1)
+	f.place(placed)
+	f.emit(asm.Div.Reg(r9, r1))
 	f.store(r6, slotLeft, r9, u32)
 	f.place(out)
 	f.exitWith(0)
@@ -371,9 +433,19 @@ func step(s sizes, scans []scanFn) *fn {
 	f.load(r1, r6, slotElem, u32)
 	f.emit(asm.Add.Reg(r1, r2))
 	f.store(r6, slotNext, r1, u32)
+	end, alive := f.newLabel("end"), f.newLabel("alive")
+	f.load(r4, r6, slotCtrl, u64)
+	f.emit(asm.JEq.Imm(r4, 0, alive), asm.JGT.Imm(r4, int32(s.record), end))
+	f.mov(r1, r6)
+	f.emit(asm.Add.Reg(r1, r4))
+	f.addImm(r4, -1)
+	f.store(r6, slotCtrl, r4, u64)
+	// The top bit marks a bucket that is empty (hashbrown, src/control/tag.rs).
+	f.load(r1, r1, slotRecord, u8)
+	f.emit(asm.JGT.Imm(r1, 0x7f, end))
+	f.place(alive)
 	f.load(r3, r6, slotClass, u32)
 	f.mov(r1, r6)
-	end := f.newLabel("end")
 	f.dispatch(scans, end)
 	f.place(end)
 	f.exitWith(0)

@@ -79,6 +79,29 @@ func appendStr(b, s []byte, more bool) []byte {
 	return b
 }
 
+// appendBytes appends the bytes of a CStr as {:?} writes them (core::bstr::ByteStr),
+// without quotes: ASCII and what is not UTF-8 as u8::escape_ascii does.
+func appendBytes(b, s []byte, more bool) []byte {
+	for len(s) > 0 {
+		c, n := utf8.DecodeRune(s)
+		switch {
+		case c == utf8.RuneError && n <= 1:
+			if more && !utf8.FullRune(s) {
+				return b
+			}
+			b = fmt.Appendf(b, `\x%02x`, s[0])
+		case c == '\'':
+			b = append(b, `\'`...)
+		case c < 0x80 && escaped(c) && c != '\t' && c != '\n' && c != '\r':
+			b = fmt.Appendf(b, `\x%02x`, c)
+		default:
+			b = appendChar(b, c, '"')
+		}
+		s = s[n:]
+	}
+	return b
+}
+
 // printable returns a name from debug info without what would do something to
 // a terminal.
 func printable(name string) string {

@@ -131,24 +131,42 @@ func (c captured) Region(t *types.Type, addr uint64) (debugfmt.Region, bool) {
 func (c captured) follow(mem io.ReaderAt, t *types.Type, b []byte, depth int) {
 	edges, _ := t.Edges()
 	for _, e := range edges {
-		if !holds(e.Guards, b) || depth > 20 {
+		if !holds(e.Guards, b) || depth > 200 {
 			continue
 		}
-		addr, n := binary.LittleEndian.Uint64(b[e.Ptr:]), uint64(1)
+		word := func(off int64) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
+		addr, n := word(e.Ptr)+uint64(e.Add), uint64(1)
 		if e.Len >= 0 {
-			n = binary.LittleEndian.Uint64(b[e.Len:])
+			n = word(e.Len)
+		}
+		size := uint64(e.Elem.Size)
+		switch room := uint64(0); e.Part {
+		case types.RingFirst:
+			room = word(e.Cap) - word(e.Head)
+			addr, n = addr+word(e.Head)*size, min(n, room)
+		case types.RingRest:
+			room = word(e.Cap) - word(e.Head)
+			n -= min(n, room)
 		}
 		if n == 0 || n > 1<<16 {
 			continue
 		}
-		key := capturedKey{e.Elem, addr}
-		target := make([]byte, int64(n)*e.Elem.Size)
-		if _, err := mem.ReadAt(target, int64(addr)); err != nil || len(c[key]) >= len(target) {
+		key, start, total := capturedKey{e.Elem, addr}, addr, n*size
+		table := e.Elem.Std != nil && e.Elem.Std.Kind == types.Bucket
+		if table {
+			n++
+			start, total = addr-n*size, n*(size+1)
+		}
+		target := make([]byte, total)
+		if _, err := mem.ReadAt(target, int64(start)); err != nil || len(c[key]) >= len(target) {
 			continue
 		}
 		c[key] = target
-		for i := range int64(n) {
-			c.follow(mem, e.Elem, target[i*e.Elem.Size:][:e.Elem.Size], depth+1)
+		for i := range n {
+			if table && target[total-1-i] > 0x7f {
+				continue
+			}
+			c.follow(mem, e.Elem, target[i*size:][:size], depth+1)
 		}
 	}
 }

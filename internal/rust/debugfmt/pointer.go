@@ -47,7 +47,7 @@ func (p *printer) pointer(t *types.Type, v view, nesting int) {
 		}
 		switch target.Kind {
 		case types.Str:
-			p.text(addr, n)
+			p.text(target, addr, n)
 		case types.Slice:
 			p.sequence(target.Elem, addr, n, nesting)
 		default:
@@ -106,46 +106,46 @@ func (p *printer) rawPointer(ptr *types.PointerInfo, addr uint64, v view) {
 // region is the memory at addr as values of type t. If there is nothing of it, ok
 // is false and the text says why.
 func (p *printer) region(t *types.Type, addr uint64) (v view, ok bool) {
-	if p.depth >= p.opt.Depth || p.mem == nil {
+	if p.depth >= p.opt.Depth {
 		p.known = true
 		p.ellipsis()
 		return view{}, false
 	}
-	r, ok := p.mem.Region(t, addr)
+	v, ok = p.lookup(t, addr)
 	if !ok {
 		p.known = true
 		p.ellipsis()
 		return view{}, false
 	}
-	v = view{bytes: r.Bytes}
-	if r.Status == Unreadable {
-		v.after = "unreadable"
-	}
-	if len(r.Bytes) == 0 {
+	if len(v.bytes) == 0 {
 		p.missing(v.after)
 		return view{}, false
 	}
 	return v, true
 }
 
-func (p *printer) std(t *types.Type, v view, nesting int) {
-	addr, ok := p.word(v, t.Std.Ptr)
-	if !ok {
-		return
+// lookup is the memory at addr as values of type t; false if it was not followed.
+func (p *printer) lookup(t *types.Type, addr uint64) (v view, ok bool) {
+	if p.mem == nil {
+		return view{}, false
 	}
-	n, ok := p.word(v, t.Std.Len)
-	if !ok {
-		return
+	r, ok := p.mem.Region(t, addr)
+	v = view{bytes: r.Bytes}
+	if r.Status == Unreadable {
+		v.after = "unreadable"
 	}
-	if t.Std.Kind == types.String {
-		p.text(addr, n)
-	} else {
-		p.sequence(t.Std.Elem, addr, n, nesting)
-	}
+	return v, ok
 }
 
-// text writes the n bytes at addr as a string.
-func (p *printer) text(addr, n uint64) {
+// text writes the n bytes at addr as a string, those of a CStr without the last.
+func (p *printer) text(t *types.Type, addr, n uint64) {
+	if t == types.CStrBytes {
+		if n == 0 {
+			p.invalidLength(n)
+			return
+		}
+		n--
+	}
 	if n == 0 {
 		p.known = true
 		p.str(`""`)
@@ -155,7 +155,7 @@ func (p *printer) text(addr, n uint64) {
 		p.invalidLength(n)
 		return
 	}
-	v, ok := p.region(types.StrBytes, addr)
+	v, ok := p.region(t, addr)
 	if !ok {
 		return
 	}
@@ -167,7 +167,11 @@ func (p *printer) text(addr, n uint64) {
 	}
 	more := uint64(len(b)) < n
 	p.str(`"`)
-	p.out = appendStr(p.out, b, more)
+	if t == types.CStrBytes {
+		p.out = appendBytes(p.out, b, more)
+	} else {
+		p.out = appendStr(p.out, b, more)
+	}
 	switch {
 	case limited:
 		p.ellipsis()

@@ -294,21 +294,22 @@ func (p *printer) array(t *types.Type, v view, nesting int) {
 	p.end(l)
 }
 
-// items writes n elements, as many of them as there is room for.
-func (p *printer) items(l *list, elem *types.Type, v view, n int64, nesting int) {
+// items writes n elements, as many of them as there is room for in l. It is false if
+// some are left.
+func (p *printer) items(l *list, elem *types.Type, v view, n int64, nesting int) bool {
 	for i := range n {
+		if p.full(l) {
+			return false
+		}
 		p.item(l)
 		at := v.at(i * elem.Size)
-		if i >= int64(p.opt.MaxItems) || len(p.out) > maxText {
-			p.ellipsis()
-			return
-		}
 		if elem.Size > 0 && len(at.bytes) == 0 {
 			p.missing(at.after)
-			return
+			return false
 		}
 		p.value(elem, at, nesting+1)
 	}
+	return true
 }
 
 // Ident is the last segment of a type's path, without its generic arguments: the

@@ -15,6 +15,12 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 	if !ok || t.Kind == types.Pointer || crate != "core" && crate != "alloc" && crate != "std" && crate != "hashbrown" {
 		return false
 	}
+	if write := handWritten(path); write != nil {
+		if !write(p, t, v, nesting) {
+			p.missing("unsupported: " + printable(Ident(t.Name)))
+		}
+		return true
+	}
 	switch {
 	case forwards[path],
 		strings.HasPrefix(path, "core::num::nonzero::NonZero"),
@@ -85,27 +91,14 @@ var opaque = map[string]bool{
 	"alloc::collections::btree::set::BTreeSet":    true,
 	"alloc::collections::vec_deque::VecDeque":     true,
 	"alloc::collections::linked_list::LinkedList": true,
-	"alloc::collections::binary_heap::BinaryHeap": true,
 	"alloc::ffi::c_str::CString":                  true,
 	"alloc::vec::into_iter::IntoIter":             true,
 	"alloc::vec::drain::Drain":                    true,
-	"core::alloc::layout::Layout":                 true,
-	"core::any::TypeId":                           true,
-	"core::cell::RefCell":                         true,
 	"core::cell::Ref":                             true,
 	"core::cell::RefMut":                          true,
-	"core::cell::once::OnceCell":                  true,
-	"core::cell::lazy::LazyCell":                  true,
 	"core::fmt::Arguments":                        true,
 	"core::fmt::Formatter":                        true,
 	"core::mem::maybe_uninit::MaybeUninit":        true,
-	"core::net::ip_addr::Ipv4Addr":                true,
-	"core::net::ip_addr::Ipv6Addr":                true,
-	"core::net::ip_addr::IpAddr":                  true,
-	"core::net::socket_addr::SocketAddr":          true,
-	"core::net::socket_addr::SocketAddrV4":        true,
-	"core::net::socket_addr::SocketAddrV6":        true,
-	"core::ptr::alignment::Alignment":             true,
 	"core::str::iter::Chars":                      true,
 	"core::task::wake::Context":                   true,
 	"core::task::wake::Waker":                     true,
@@ -122,23 +115,17 @@ var opaque = map[string]bool{
 	"std::sync::lazy_lock::LazyLock":              true,
 	"std::sync::mpsc::Receiver":                   true,
 	"std::sync::mpsc::Sender":                     true,
-	"std::sync::mutex::Mutex":                     true,
 	"std::sync::once::Once":                       true,
 	"std::sync::once_lock::OnceLock":              true,
 	"std::sync::poison::condvar::Condvar":         true,
-	"std::sync::poison::mutex::Mutex":             true,
 	"std::sync::poison::mutex::MutexGuard":        true,
 	"std::sync::poison::once::Once":               true,
-	"std::sync::poison::rwlock::RwLock":           true,
 	"std::sync::poison::rwlock::RwLockReadGuard":  true,
 	"std::sync::poison::rwlock::RwLockWriteGuard": true,
-	"std::sync::rwlock::RwLock":                   true,
 	"std::thread::JoinHandle":                     true,
 	"std::thread::Thread":                         true,
 	"std::thread::join_handle::JoinHandle":        true,
 	"std::thread::thread::Thread":                 true,
-	"std::time::Instant":                          true,
-	"std::time::SystemTime":                       true,
 }
 
 // ranges are the fields of range types, with what stands between them.
@@ -181,7 +168,7 @@ func (p *printer) part(t *types.Type, v view, i, nesting int) {
 }
 
 func (p *printer) rangeOf(t *types.Type, v view, parts []string, nesting int) {
-	// An inclusive range that has been iterated to its end prints differently.
+	exhausted := false // an inclusive range that has been iterated to its end
 	for _, f := range t.Fields {
 		if f.Name != "exhausted" {
 			continue
@@ -191,10 +178,7 @@ func (p *printer) rangeOf(t *types.Type, v view, parts []string, nesting int) {
 			p.missing(why)
 			return
 		}
-		if at.bytes[0] != 0 {
-			p.missing("unsupported: exhausted RangeInclusive")
-			return
-		}
+		exhausted = at.bytes[0] != 0
 	}
 	for _, part := range parts {
 		if strings.HasPrefix(part, ".") {
@@ -206,6 +190,9 @@ func (p *printer) rangeOf(t *types.Type, v view, parts []string, nesting int) {
 				p.part(t, v, i, nesting)
 			}
 		}
+	}
+	if exhausted {
+		p.str(" (exhausted)")
 	}
 }
 

@@ -2,7 +2,7 @@ package types
 
 // MaxEdges bounds what Edges returns for one type, and with it the code that is
 // generated to capture a value.
-const MaxEdges = 64
+const MaxEdges = 128
 
 // Edge is a place in a value of a type that holds an address which leads to more
 // bytes that {:?} prints.
@@ -15,10 +15,35 @@ type Edge struct {
 	// Len is the offset of the count of elements (8 bytes); -1 for one element.
 	Len int64
 	// Elem is the type of one element, never of size 0. It is StrBytes if Str.
+	// Elements that are Buckets are those of a Table: their count is one more than is
+	// at Len, they end at the address, and behind it is a control byte for each.
 	Elem *Type
 	// Str: the elements are the bytes of a string, bounded by MaxStr in place of
 	// MaxItems.
 	Str bool
+	// Add is what the elements are behind the address.
+	Add int64
+	// Part is which part of a Ring's elements: those from Head up to Cap, or those
+	// that did not fit there, at the address itself.
+	Part      RingPart
+	Head, Cap int64
+	// Hop: the address leads from one part of a container to another. It is no
+	// pointer to whoever reads the text, but an item.
+	Hop bool
+}
+
+// RingPart is a part of a Ring's elements.
+type RingPart uint8
+
+const (
+	NoRing RingPart = iota
+	RingFirst
+	RingRest
+)
+
+// Plain says whether an edge is an address and a count as they stand.
+func (e Edge) Plain() bool {
+	return e.Add == 0 && e.Part == NoRing && !e.Hop && (e.Elem.Std == nil || e.Elem.Std.Kind != Bucket)
 }
 
 // Guard is an unsigned comparison of the Size (1, 2, 4, 8 or 16) little-endian
@@ -57,7 +82,7 @@ func (w *edgeWalk) walk(t *Type, off int64, guards []Guard, depth int) {
 	}
 	switch {
 	case t.Std != nil:
-		w.add(Edge{guards, off + t.Std.Ptr, off + t.Std.Len, t.Std.Elem, t.Std.Kind == String})
+		w.std(t.Std, off, guards, depth)
 	case t.Kind == Pointer:
 		p := t.Pointer
 		if p.Kind != Ref && p.Kind != RefMut && p.Kind != Box {
@@ -87,6 +112,70 @@ func (w *edgeWalk) walk(t *Type, off int64, guards []Guard, depth int) {
 		w.variants(t, off, guards, depth)
 	case t.Kind == Struct, t.Kind == Tuple:
 		w.fields(t.Fields, off, guards, depth)
+	}
+}
+
+// nonzero is the guard that the word at off is not 0.
+func nonzero(off int64) Guard {
+	return Guard{Off: off, Size: 8, Want: []Interval{{}}, Not: true}
+}
+
+func (w *edgeWalk) std(s *StdInfo, off int64, guards []Guard, depth int) {
+	if s.Kind == Uninit {
+		return
+	}
+	with := func(g ...Guard) []Guard { return append(guards[:len(guards):len(guards)], g...) }
+	e := Edge{Guards: guards, Ptr: off + s.Ptr, Len: -1, Elem: s.Elem}
+	switch s.Kind {
+	case String, Vec:
+		e.Len, e.Str = off+s.Len, s.Kind == String
+		w.add(e)
+	case Shared:
+		e.Add = s.Add
+		if s.Len >= 0 {
+			e.Len, e.Str = off+s.Len, s.Elem.Kind == Str
+		}
+		w.add(e)
+	case Ring:
+		e.Len, e.Head, e.Cap = off+s.Len, off+s.Head, off+s.Cap
+		for _, e.Part = range []RingPart{RingFirst, RingRest} {
+			w.add(e)
+		}
+	case Table:
+		e.Guards, e.Len = with(nonzero(off+s.Len)), off+s.Cap
+		w.add(e)
+	case Chain:
+		e.Guards = with(nonzero(off + s.Len))
+		w.add(e)
+	case Tree:
+		for height, node := range s.Nodes {
+			h := U128{Lo: uint64(height)}
+			e.Guards, e.Elem = with(nonzero(off+s.Len), Guard{Off: off + s.Height, Size: 8, Want: []Interval{{h, h}}}), node
+			w.add(e)
+		}
+	case Link:
+		e.Guards, e.Hop = with(nonzero(e.Ptr)), true
+		w.add(e)
+		w.walk(s.Item.Type, off+s.Item.Offset, guards, depth+1)
+	case Bucket:
+		w.walk(s.Item.Type, off+s.Item.Offset, guards, depth+1)
+	case Once:
+		done := U128{Lo: s.Done}
+		w.walk(s.Item.Type, off+s.Item.Offset, with(Guard{Off: off + s.State, Size: 4, Want: []Interval{{done, done}}}), depth+1)
+	case TreeNode:
+		atLeast := func(n int) []Guard {
+			return with(Guard{Off: off + s.Len, Size: 2, Want: []Interval{{U128{Lo: uint64(n)}, U128{Lo: NodeCap}}}})
+		}
+		for i := range s.Follow {
+			w.add(Edge{Guards: atLeast(i), Ptr: off + s.Children + int64(8*i), Len: -1, Elem: s.Child, Hop: true})
+		}
+		for i := range NodeCap {
+			for _, f := range []Field{s.Keys, s.Vals} {
+				if f.Type.mayPoint(depth + 1) {
+					w.walk(f.Type, off+f.Offset+int64(i)*f.Type.Size, atLeast(i+1), depth+1)
+				}
+			}
+		}
 	}
 }
 

@@ -254,71 +254,6 @@ func (r *Reader) uninhabited(t *Type, depth int) bool {
 	return empty
 }
 
-// std recognises containers of std and finds their parts.
-func (r *Reader) std(t *Type) {
-	info := t.Std
-	switch {
-	case info != nil && info.Elem == nil: // a Vec without parameters
-		t.Std = nil
-		return
-	case info != nil:
-	case t.Name == "alloc::string::String", t.Name == "std::path::PathBuf", t.Name == "std::ffi::os_str::OsString":
-		info = &StdInfo{Kind: String, Elem: StrBytes}
-	default:
-		return
-	}
-	// A String is a struct of a Vec, a PathBuf of an OsString.
-	vec, off := t, int64(0)
-	for range 8 {
-		if strings.HasPrefix(vec.Name, "alloc::vec::Vec<") || len(vec.Fields) != 1 {
-			break
-		}
-		off += vec.Fields[0].Offset
-		vec = vec.Fields[0].Type
-	}
-	t.Std = nil
-	length, buf := field(vec, "len"), field(vec, "buf")
-	if length == nil || buf == nil || length.Type.Kind != Uint || length.Type.Size != 8 {
-		return
-	}
-	if at, ok := pointerIn(buf.Type, 0); ok {
-		info.Ptr, info.Len = off+buf.Offset+at, off+length.Offset
-		t.Std = info
-	}
-}
-
-func field(t *Type, name string) *Field {
-	i := slices.IndexFunc(t.Fields, func(f Field) bool { return f.Name == name })
-	if i < 0 {
-		return nil
-	}
-	return &t.Fields[i]
-}
-
-// pointerIn is the offset of the one thin pointer in t, which is in wrappers like
-// Unique and NonNull; not ok if there is none, or another.
-func pointerIn(t *Type, depth int) (at int64, ok bool) {
-	// Vec's is five deep, among three fields at most: broken graphs may be wide.
-	if depth > 8 || len(t.Fields) > 4 {
-		return 0, false
-	}
-	if t.Kind == Pointer {
-		return 0, t.Pointer.Meta == Thin
-	}
-	if t.Kind != Struct {
-		return 0, false
-	}
-	for _, f := range t.Fields {
-		if off, found := pointerIn(f.Type, depth+1); found {
-			if ok {
-				return 0, false
-			}
-			at, ok = f.Offset+off, true
-		}
-	}
-	return at, ok
-}
-
 // sound says whether the parts of t lie within it and have sizes that their kinds
 // can have, so that readers of values need not check.
 func sound(t *Type) bool {
@@ -338,7 +273,7 @@ func sound(t *Type) bool {
 	case Pointer:
 		return within(t.Pointer.PtrOff, 8) && within(t.Pointer.MetaOff, 8)
 	case Struct, Tuple, Union:
-		if !fields(t.Fields) || t.Std != nil && (!within(t.Std.Ptr, 8) || !within(t.Std.Len, 8)) {
+		if !fields(t.Fields) || t.Std != nil && !t.Std.within(t.Size) {
 			return false
 		}
 	case Enum, Coroutine:

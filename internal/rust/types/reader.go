@@ -21,6 +21,8 @@ type Reader struct {
 	fresh  []*Type
 	scopes map[*dwarf.Unit]*scopes
 	empty  map[*Type]bool // whether no value of a type can exist
+	notes  map[*Type]note // by types of std
+	nodes  map[*Type][]*Type
 }
 
 // raw is a type that has been referred to.
@@ -37,6 +39,8 @@ func NewReader(d *dwarf.Data) *Reader {
 		errs:   map[*Type]error{},
 		scopes: map[*dwarf.Unit]*scopes{},
 		empty:  map[*Type]bool{},
+		notes:  map[*Type]note{},
+		nodes:  map[*Type][]*Type{},
 	}
 }
 
@@ -106,6 +110,7 @@ func (r *Reader) fill(t *Type, off dwarf.Offset) error {
 		t.Kind = Union
 		t.Name = r.qualify(e, t.Name)
 		t.Fields, err = r.members(e)
+		r.note(t, e)
 		return err
 	case dwarf.TagEnumerationType:
 		t.Name = r.qualify(e, t.Name)
@@ -177,7 +182,7 @@ func (r *Reader) structure(t *Type, e *dwarf.Entry) error {
 	if err != nil {
 		return err
 	}
-	if r.widePointer(t, name, fields) {
+	if widePointer(t, name, fields, minor(e.Unit.Producer()) >= firstTested) {
 		return nil
 	}
 	t.Fields = fields
@@ -199,9 +204,7 @@ func (r *Reader) structure(t *Type, e *dwarf.Entry) error {
 	if t.Enum != nil && isCoroutine(name) {
 		t.Kind = Coroutine
 	}
-	if strings.HasPrefix(t.Name, "alloc::vec::Vec<") {
-		t.Std = &StdInfo{Kind: Vec, Elem: r.parameter(e, "T")}
-	}
+	r.note(t, e)
 	return nil
 }
 
@@ -316,8 +319,9 @@ func (r *Reader) pointer(t *Type, e *dwarf.Entry) {
 }
 
 // widePointer recognises &str, &[T], &dyn Trait and their like, which are structs
-// of an address and a length or vtable.
-func (r *Reader) widePointer(t *Type, name string, fields []Field) bool {
+// of an address and a length or vtable. tested says that the compiler's CStr prints as
+// is known.
+func widePointer(t *Type, name string, fields []Field, tested bool) bool {
 	kind, rest, ok := pointerKind(name)
 	if !ok || len(fields) != 2 {
 		return false
@@ -339,6 +343,8 @@ func (r *Reader) widePointer(t *Type, name string, fields []Field) bool {
 	case p.Meta == VTable:
 	case rest == "str", rest == "std::path::Path", rest == "std::ffi::os_str::OsStr":
 		p.Target = StrBytes
+	case rest == "core::ffi::c_str::CStr" && tested:
+		p.Target = CStrBytes
 	case strings.HasPrefix(rest, "["):
 		p.Target = &Type{Name: rest, Kind: Slice, Elem: fields[0].Type}
 	}

@@ -170,25 +170,13 @@ type PointerInfo struct {
 	PtrOff, MetaOff int64
 }
 
-// StdKind is a recognised container of std.
-type StdKind uint8
-
-const (
-	String StdKind = iota + 1 // PathBuf and OsString too
-	Vec
-)
-
-// StdInfo is a std container and where its parts are: offsets in its value.
-type StdInfo struct {
-	Kind StdKind
-	Ptr  int64 // of the address of the elements
-	Len  int64 // of their number
-	Elem *Type // StrBytes for a String
-}
-
 // StrBytes is the type of a string's bytes: the target of a &str or &Path, the
 // Elem of a String.
 var StrBytes = &Type{Name: "str", Kind: Str, Size: 1, Align: 1}
+
+// CStrBytes is StrBytes for a &CStr or CString: the zero byte that ends it is one of
+// them, and not printed.
+var CStrBytes = &Type{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1}
 
 // UnitType is the type of what has no type in DWARF.
 var UnitType = &Type{Name: "()", Kind: Unit, Align: 1}

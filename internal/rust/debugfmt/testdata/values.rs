@@ -3,12 +3,18 @@
 // its standard input to end, so that its memory can be read.
 #![allow(dead_code)]
 use std::borrow::Cow;
+use std::cell::{LazyCell, OnceCell, RefCell};
 use std::cmp::Ordering;
-use std::ffi::{OsStr, OsString};
-use std::fmt::Debug;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fmt::{self, Debug};
 use std::hint::black_box;
+use std::mem::MaybeUninit;
+use std::net::*;
 use std::num::*;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 
 #[inline(never)]
@@ -30,6 +36,8 @@ macro_rules! values { ($($e:expr),* $(,)?) => { $( probe(black_box(Box::leak(Box
 struct Item { id: u32, name: &'static str, ok: bool }
 #[derive(Debug)]
 struct Reordered { a: u8, b: u64, c: u16, r#type: u8, d: Option<Box<Reordered>> }
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct HashSetOf(u8);
 #[derive(Debug)]
 struct Tup(u8, u64);
 #[derive(Debug)]
@@ -160,6 +168,71 @@ fn main() {
     values![0u8..5, 1usize.., ..3i32, ..=4u8, 1i64..=9, .., Some("a".."b")];
     values![Duration::ZERO, Duration::from_nanos(1), Duration::from_nanos(1500), Duration::from_micros(999_999), Duration::from_millis(1), Duration::from_nanos(1_000_001), Duration::from_secs(3),
         Duration::new(3, 1), Duration::new(u64::MAX, 999_999_999), Some(Duration::from_millis(2500)), None::<Duration>];
+    // Cells and locks.
+    let (lent, seen) = (Box::leak(Box::new(RefCell::new(String::from("lent")))), Box::leak(Box::new(RefCell::new(vec![1u8]))));
+    let (_lent, _seen) = (lent.borrow_mut(), seen.borrow());
+    values![&*lent, &*seen, RefCell::new(Some("s")), OnceCell::<String>::new(), OnceCell::from(String::from("once")), OnceCell::from(()), OnceCell::<()>::new(),
+        OnceLock::<String>::new(), OnceLock::from(String::from("once")), OnceLock::from(()), OnceLock::<u8>::new(), OnceLock::from(vec![OnceLock::from(1u8), OnceLock::new()])];
+    let (lazy, other) = (LazyLock::new(|| String::from("lazy")), LazyCell::new(|| vec![1u16]));
+    let (forced, forced_cell) = (LazyLock::new(|| String::from("forced")), LazyCell::new(|| vec![2u16]));
+    black_box((forced.len(), forced_cell.len()));
+    probe_as(&lazy, format!("{lazy:?}"));
+    probe_as(&other, format!("{other:?}"));
+    probe_as(&forced, format!("{forced:?}"));
+    probe_as(&forced_cell, format!("{forced_cell:?}"));
+    let (held, free, poisoned) = (Box::leak(Box::new(Mutex::new(String::from("held")))), Mutex::new(vec![1u8]), Box::leak(Box::new(Mutex::new(Some(5u32)))));
+    let shown: &'static Mutex<_> = poisoned;
+    std::panic::set_hook(Box::new(|_| {}));
+    let _ = std::thread::spawn(|| { let _guard = shown.lock().unwrap(); panic!() }).join();
+    let _held = held.lock().unwrap();
+    values![&*held, free, shown, Mutex::new(()), Mutex::new(Box::new(Mutex::new("in")))];
+    let (write, read) = (Box::leak(Box::new(RwLock::new(String::from("w")))), Box::leak(Box::new(RwLock::new(String::from("r")))));
+    let (_write, _read) = (write.write().unwrap(), read.read().unwrap());
+    values![&*write, &*read, RwLock::new(7u128), RwLock::new([Some('a'), None])];
+    values![MaybeUninit::new(1u8), MaybeUninit::<String>::uninit(), MaybeUninit::new(Some("s")), [MaybeUninit::<u8>::new(1), MaybeUninit::new(2)], std::mem::ManuallyDrop::new(vec![1u8])];
+    values![std::task::Poll::Ready(1u8), std::task::Poll::<u8>::Pending, std::ops::ControlFlow::<u8, String>::Break(1), std::ops::ControlFlow::<u8, String>::Continue("s".into()),
+        std::ops::Bound::Included(1u8), std::ops::Bound::<u8>::Unbounded, std::ops::Bound::Excluded("x")];
+    let mut exhausted = 1u8..=3;
+    exhausted.by_ref().for_each(drop);
+    values![exhausted, "x".parse::<u8>(), "".parse::<u8>(), "999".parse::<u8>(), "x".parse::<f32>(), "x".parse::<bool>(), "xx".parse::<char>(), std::str::from_utf8(&[0xff]), String::from_utf8(vec![b'a', 0xff]),
+        std::thread::current().id(), std::alloc::Layout::new::<u64>(), std::alloc::Layout::from_size_align(24, 16).unwrap(), std::any::TypeId::of::<u8>(), std::any::TypeId::of::<String>(),
+        std::time::Instant::now(), std::time::SystemTime::now(), std::time::SystemTime::UNIX_EPOCH, std::time::SystemTime::UNIX_EPOCH - Duration::from_millis(1), fmt::Error, std::cell::Cell::new(Some(1u8))];
+    let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+    values![ip("127.0.0.1"), ip("::"), ip("::1"), ip("1::"), ip("1:0:0:2::3"), ip("1:0:2:0:3:0:4:0"), ip("::ffff:1.2.3.4"), ip("::1.2.3.4"), ip("fe80::1"), ip("0:0:1::"), ip("64:ff9b::1"), Ipv4Addr::BROADCAST, Ipv6Addr::LOCALHOST,
+        Some(ip("10.0.0.1")), None::<IpAddr>, "1.2.3.4:80".parse::<SocketAddr>(), "[::1]:65535".parse::<SocketAddr>(), "[fe80::1%5]:8".parse::<SocketAddr>(), "[::ffff:1.2.3.4]:0".parse::<SocketAddrV6>(),
+        "x".parse::<IpAddr>(), None::<SocketAddr>];
+    // Shared.
+    let rc: &Rc<u8> = Box::leak(Box::new(Rc::new(5u8)));
+    values![Rc::new(1u8), Rc::clone(rc), Rc::downgrade(rc), std::rc::Weak::<u8>::new(), Rc::<str>::from("shared"), Rc::<str>::from(""), Rc::<[u16]>::from([1, 2]), Rc::<[u16]>::from([]), Rc::<[u128]>::from([1, 2]), Rc::new(()), Rc::<[()]>::from([(), ()]),
+        Arc::new(String::from("arc")), Arc::<str>::from("arc"), Arc::<[String]>::from([String::from("a")]), Arc::downgrade(&Arc::new(1)), Arc::new(Aligned(4)), Rc::new([Aligned(1), Aligned(2)]), Rc::<[Aligned]>::from([Aligned(1)]), Some(Arc::new(1u8)), None::<Arc<u8>>,
+        Arc::<Path>::from(Path::new("/p")), Rc::<OsStr>::from(OsStr::new("o")), Rc::new(RefCell::new(Rc::new(1u8))), Arc::new(Mutex::new(HashMap::from([(String::from("k"), vec![1u8])]))),
+        Cow::Borrowed(Path::new("p")), Cow::<[u8]>::Owned(vec![1]), rc, Box::<Path>::from(Path::new("b")), Box::<OsStr>::from(OsStr::new("b"))];
+    values![CString::new("it's \"q\" \t\n\\ \x01 \u{7f} é 🦀 \u{301}").unwrap(), CString::default(), c"bo\xffr\xc3", c"", Box::<CStr>::from(c"boxed"), Some(CString::default()), None::<CString>, CString::new(vec![b'a', 0xc3, b'z']).unwrap()];
+    // Collections that are no arrays.
+    let mut ring = VecDeque::with_capacity(4);
+    ring.extend([1u16, 2, 3, 4]);
+    ring.pop_front();
+    ring.pop_front();
+    ring.push_back(5);
+    let mut strings = VecDeque::from([String::from("b"), String::from("c")]);
+    strings.push_front(String::from("a"));
+    values![ring, strings, VecDeque::<u8>::new(), VecDeque::<u8>::with_capacity(9), VecDeque::from([(), ()]), VecDeque::from([1u8]), (0..64u8).collect::<VecDeque<_>>()];
+    values![LinkedList::<u8>::new(), LinkedList::from([1u8]), LinkedList::from([String::from("a"), String::from("b"), String::from("c")]), LinkedList::from([(), ()]), (0..64u32).collect::<LinkedList<_>>(), LinkedList::from([LinkedList::from([1u8]), LinkedList::new()])];
+    values![BinaryHeap::from([3, 1, 2]), BinaryHeap::<String>::new(), BinaryHeap::from([std::cmp::Reverse("a"), std::cmp::Reverse("b")])];
+    let mut thinned: HashMap<u32, u8> = (0..60).map(|i| (i, i as u8)).collect();
+    thinned.retain(|k, _| k % 7 == 0);
+    values![HashMap::<u8, u8>::new(), HashMap::from([(1u8, 2u8)]), HashMap::from([(String::from("a"), Some(1u8)), (String::from("b"), None), (String::from("c"), Some(3))]), thinned, (0..64u64).map(|i| (i, i * 2)).collect::<HashMap<_, _>>(),
+        HashMap::from([((), ())]), HashMap::<(), ()>::new(), HashMap::from([(1u8, ())]), HashMap::from([(HashSetOf(1), HashMap::from([("in", 1u128)]))]), HashMap::from([(1u8, [7u64; 20])]),
+        HashSet::<u8>::new(), HashSet::from(["a", "b", "c"]), (0..50u16).collect::<HashSet<_>>(), HashSet::from([()]), HashSet::<()>::new(), HashSet::from([vec![1u8], vec![]])];
+    values![BTreeMap::<u8, u8>::new(), BTreeMap::from([(1u8, "a"), (2, "b")]), (0..60u32).map(|i| (i, i.to_string())).collect::<BTreeMap<_, _>>(), (0..64u8).rev().map(|i| (i, ())).collect::<BTreeMap<_, _>>(), BTreeMap::from([("k", BTreeMap::from([(1u8, vec![2u8])]))]), BTreeMap::from([((), ())]), BTreeMap::from([((), 1u8)]),
+        BTreeSet::<u8>::new(), BTreeSet::from([3u64, 1, 2]), (0..40).map(|i| format!("{i}")).collect::<BTreeSet<_>>(), BTreeSet::from([()]), (0..64u16).collect::<BTreeSet<_>>(), BTreeSet::from([[1u128; 3]])];
+    let mut emptied: BTreeMap<u8, u8> = BTreeMap::from([(1, 1)]);
+    emptied.clear();
+    let mut popped: BTreeMap<u8, u8> = (0..30).map(|i| (i, i)).collect();
+    while popped.pop_last().is_some() {}
+    let mut drained = HashMap::from([(1u8, 1u8)]);
+    drained.clear();
+    values![emptied, popped, drained];
     // What has no Debug.
     let (k, name) = (black_box(5u32), String::from("z"));
     let (owned, shared) = (String::from("o"), black_box(7u64));
@@ -184,8 +257,6 @@ fn main() {
     probe_as(&futures[0], "{async fn values::wait} { Unresumed, text: \"q\", n: 4 }".into());
     probe_as(&futures[1], "{async fn values::wait} { Suspend0, text: \"q\", kept: 5, __awaitee: Once(true), n: 4 }".into());
     probe_as(&futures[2], "{async fn values::wait} { Returned }".into());
-    let std = (std::rc::Rc::new(1u8), std::collections::HashMap::from([(1u8, 2u8)]), std::cell::RefCell::new(3u8), std::mem::MaybeUninit::new(4u8), 5u8);
-    probe_as(&std, "(<unreadable>, <unreadable>, <unreadable>, <unreadable>, 5)".into());
     let mut future = moved(String::from("q"), Box::new(1));
     poll(&mut future);
     probe_as(&future, "{async fn values::moved} { Suspend0, __awaitee: {async fn values::wait} { Suspend0, text: \"q\", kept: 2, __awaitee: Once(true), n: 1 } }".into());
