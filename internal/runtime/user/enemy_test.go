@@ -139,6 +139,23 @@ func (p *proc) alive() {
 	}
 }
 
+// opened waits until the program has so many descriptors.
+func (p *proc) opened(n int) {
+	p.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		es, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if len(es) >= n {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the program has %d descriptors, not %d", len(es), n)
+		}
+	}
+}
+
 // soaking is whether there is time for all of it.
 func soaking() bool { return os.Getenv("FERROTRACE_SOAK") != "" }
 
