@@ -337,3 +337,128 @@ func TestLSDA(t *testing.T) {
 		t.Errorf("call sites beyond the function: %+v", sites)
 	}
 }
+
+// splitSeeds are a linked file's sections and those of its split file.
+func splitSeeds(f *testing.F) (all [][2]Sections) {
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		return nil
+	}
+	dir := f.TempDir()
+	src := filepath.Join(dir, "a.c")
+	if err := os.WriteFile(src, []byte("int f(int *p, int n) { int t = 0; for (int i = 0; i < n; i++) t += p[i]; return t; }\nint main(int c, char **v) { int a[2] = { c, 1 }; return f(a, 2); }\n"), 0o644); err != nil {
+		f.Fatal(err)
+	}
+	for _, version := range []string{"-gdwarf-4", "-gdwarf-5"} {
+		cmd := exec.Command(gcc, "-g", "-gsplit-dwarf", version, "-O1", "-nostdlib", "-static", "-Wl,-e,main", "-o", "a", "-dumpdir", "x-", src)
+		if cmd.Dir = dir; cmd.Run() != nil {
+			continue
+		}
+		get := func(file, name string) []byte {
+			e, err := elf.Open(filepath.Join(dir, file))
+			if err != nil {
+				f.Fatal(err)
+			}
+			defer e.Close()
+			if s := e.Section(name); s != nil {
+				b, _ := s.Data()
+				return b
+			}
+			return nil
+		}
+		dwo, err := filepath.Glob(filepath.Join(dir, "*.dwo"))
+		if err != nil || len(dwo) == 0 {
+			continue
+		}
+		name := filepath.Base(dwo[0])
+		all = append(all, [2]Sections{
+			{Info: get("a", ".debug_info"), Abbrev: get("a", ".debug_abbrev"), Addr: get("a", ".debug_addr")},
+			{Info: get(name, ".debug_info.dwo"), Abbrev: get(name, ".debug_abbrev.dwo"), Str: get(name, ".debug_str.dwo")},
+		})
+		os.Remove(dwo[0])
+	}
+	return all
+}
+
+// packageIndex is a package's index of one unit that is the whole of info and abbrev.
+func packageIndex(id uint64, version uint32, info, abbrev int) []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, version)
+	for _, n := range []uint32{2, 1, 2} { // columns, units, slots
+		b = le.AppendUint32(b, n)
+	}
+	b = le.AppendUint64(le.AppendUint64(b, 0), id)
+	for _, n := range []uint32{0, 1, 1, 3, 0, 0, uint32(info), uint32(abbrev)} {
+		b = le.AppendUint32(b, n)
+	}
+	return b
+}
+
+// FuzzSplit joins split files and packages. rest serves as every other section.
+func FuzzSplit(f *testing.F) {
+	for _, s := range splitSeeds(f) {
+		d, err := New(s[0])
+		if err != nil || len(d.Skeletons()) != 1 {
+			f.Fatalf("%d skeletons, %v", len(d.Skeletons()), err)
+		}
+		u := d.Skeletons()[0]
+		version := uint32(2)
+		if u.Version == 5 {
+			version = 5
+		}
+		index := packageIndex(u.id, version, len(s[1].Info), len(s[1].Abbrev))
+		packaged := s[1]
+		packaged.CUIndex = index
+		if errs := d.Join([]Sections{packaged}); errs[0] != nil || len(d.Skeletons()) != 0 {
+			f.Fatal(errs[0])
+		}
+		f.Add(s[0].Info, s[0].Abbrev, s[1].Info, s[1].Abbrev, index, s[0].Addr)
+		f.Add(s[0].Info, s[0].Abbrev, s[1].Info, s[1].Abbrev, []byte(nil), s[1].Str)
+	}
+	f.Fuzz(func(t *testing.T, info, abbrev, splitInfo, splitAbbrev, index, rest []byte) {
+		d, err := New(Sections{Info: info, Abbrev: abbrev, Str: rest, Addr: rest, Ranges: rest, RngLists: rest, Line: rest})
+		wrong(t, err)
+		if err != nil {
+			return
+		}
+		split := Sections{Info: splitInfo, Abbrev: splitAbbrev, Str: rest, StrOffsets: rest, Loc: rest, LocLists: rest, RngLists: rest}
+		files := []Sections{split, split}
+		files[0].CUIndex = index
+		for _, err := range d.Join(files) {
+			wrong(t, err)
+		}
+		last := Offset(0)
+		budget := 2000
+		for _, u := range d.Units() {
+			if u.Offset < last {
+				t.Fatalf("unit at %#x before %#x", u.Offset, last)
+			}
+			last = u.End
+			_, _, _, _ = u.Name(), u.CompDir(), u.Producer(), u.SplitName()
+			c := u.Cursor(0)
+			for c.Next() && budget > 0 {
+				budget--
+				e := c.Entry()
+				copied, err := d.Entry(e.Offset)
+				if err != nil || copied.Tag != e.Tag || copied.Unit != u {
+					t.Fatalf("entry %#x alone: %v, %+v", e.Offset, err, copied)
+				}
+				for a := range e.Attrs() {
+					_, err := e.Locations(a)
+					wrong(t, err)
+					if off, ok := e.Ref(a); ok {
+						_, err := d.Entry(off)
+						wrong(t, err)
+					}
+				}
+				_, err = e.Ranges()
+				wrong(t, err)
+			}
+			wrong(t, c.Err())
+			if budget--; budget > 0 {
+				_, err := u.Lines()
+				wrong(t, err)
+			}
+		}
+	})
+}
