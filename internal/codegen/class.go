@@ -149,7 +149,7 @@ func (c *class) key() string {
 	var b strings.Builder
 	fmt.Fprint(&b, c.size, c.str, c.table)
 	for _, e := range c.edges {
-		fmt.Fprint(&b, ";", e.Ptr, e.Len, e.Str, e.Add, e.Part, e.Head, e.Cap, e.Hop, e.Guards)
+		fmt.Fprint(&b, ";", e.Ptr, e.Len, e.Str, e.Add, e.Part, e.Head, e.Cap, e.Ends, e.Hop, e.Guards)
 	}
 	return b.String()
 }

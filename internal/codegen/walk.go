@@ -155,8 +155,24 @@ func (f *fn) ring(e types.Edge, base asm.Register, off int, skip string) {
 	f.load(r4, base, off+int(e.Head), u64)
 	f.load(r5, base, off+int(e.Cap), u64)
 	f.emit(asm.JGE.Reg(r4, r5, skip), asm.Sub.Reg(r5, r4))
-	if e.Part == types.RingRest {
+	if e.Ends {
+		// The elements up to the end, or first those up to the buffer's.
+		ahead, counted := f.newLabel("ahead"), f.newLabel("counted")
+		f.emit(asm.JGE.Reg(r3, r4, ahead))
+		if e.Part == types.RingFirst {
+			f.mov(r3, r5)
+		}
+		f.jump(counted)
+		f.place(ahead)
+		if e.Part == types.RingRest {
+			f.jump(skip)
+		}
+		f.emit(asm.Sub.Reg(r3, r4))
+		f.place(counted)
+	} else if e.Part == types.RingRest {
 		f.emit(asm.JLE.Reg(r3, r5, skip), asm.Sub.Reg(r3, r5))
+	}
+	if e.Part == types.RingRest {
 		return
 	}
 	fits := f.newLabel("fits")

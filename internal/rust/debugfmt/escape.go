@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"ferrotrace/internal/rust/types"
 )
 
 //go:generate sh -c "rustc -O testdata/escapes.rs -o /tmp/escapes && /tmp/escapes > escapes.txt"
@@ -79,27 +81,44 @@ func appendStr(b, s []byte, more bool) []byte {
 	return b
 }
 
-// appendBytes appends the bytes of a CStr as {:?} writes them (core::bstr::ByteStr),
-// without quotes: ASCII and what is not UTF-8 as u8::escape_ascii does.
-func appendBytes(b, s []byte, more bool) []byte {
+// appendText appends the bytes of a Str of type t as {:?} writes them, without quotes.
+func appendText(b []byte, t *types.Type, s []byte, more bool) []byte {
+	if t.Text == types.StrText || t.Text == types.OsText && t.Era != types.Old {
+		return appendStr(b, s, more)
+	}
 	for len(s) > 0 {
 		c, n := utf8.DecodeRune(s)
+		bad := c == utf8.RuneError && n <= 1
+		if bad && more && !utf8.FullRune(s) {
+			return b
+		}
 		switch {
-		case c == utf8.RuneError && n <= 1:
-			if more && !utf8.FullRune(s) {
-				return b
-			}
-			b = fmt.Appendf(b, `\x%02x`, s[0])
-		case c == '\'':
+		case t.Text == types.OsText && bad:
+			b = fmt.Appendf(b, `\x%02X`, s[0])
+		case c == '\'': // char::escape_debug and u8::escape_ascii escape it
 			b = append(b, `\'`...)
-		case c < 0x80 && escaped(c) && c != '\t' && c != '\n' && c != '\r':
-			b = fmt.Appendf(b, `\x%02x`, c)
-		default:
+		case t.Text == types.OsText:
+			b = appendChar(b, c, '"')
+		case bad, c >= 0x80 && t.Era == types.Old, c < 0x80 && escaped(c) && c != '\t' && c != '\n' && c != '\r':
+			// u8::escape_ascii
+			b = fmt.Appendf(b, `\x%02x`, s[0])
+			n = 1
+		default: // core::bstr::ByteStr
 			b = appendChar(b, c, '"')
 		}
 		s = s[n:]
 	}
 	return b
+}
+
+// sameEver says whether the Old and the New write s alike.
+func sameEver(t types.Text, s []byte) bool {
+	for _, c := range s {
+		if t == types.OsText && c == '\'' || t == types.CText && c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // printable returns a name from debug info without what would do something to

@@ -139,7 +139,7 @@ func (p *printer) lookup(t *types.Type, addr uint64) (v view, ok bool) {
 
 // text writes the n bytes at addr as a string, those of a CStr without the last.
 func (p *printer) text(t *types.Type, addr, n uint64) {
-	if t == types.CStrBytes {
+	if t.Text == types.CText {
 		if n == 0 {
 			p.invalidLength(n)
 			return
@@ -166,12 +166,12 @@ func (p *printer) text(t *types.Type, addr, n uint64) {
 		b = b[:p.opt.MaxStr]
 	}
 	more := uint64(len(b)) < n
-	p.str(`"`)
-	if t == types.CStrBytes {
-		p.out = appendBytes(p.out, b, more)
-	} else {
-		p.out = appendStr(p.out, b, more)
+	if t.Text != types.StrText && t.Era == types.Between && !sameEver(t.Text, b) {
+		p.missing("unsupported: how this compiler's " + printable(Ident(t.Name)) + " is escaped")
+		return
 	}
+	p.str(`"`)
+	p.out = appendText(p.out, t, b, more)
 	switch {
 	case limited:
 		p.ellipsis()

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"ferrotrace/internal/rust/types"
@@ -16,7 +17,11 @@ func (p *printer) std(t *types.Type, v view, nesting int) {
 	s := t.Std
 	switch s.Kind {
 	case types.Uninit:
-		p.str(printable(t.Name[max(0, strings.Index(t.Name, "MaybeUninit")):]))
+		name := t.Name
+		if !s.Path {
+			name = name[max(0, strings.Index(name, "MaybeUninit")):]
+		}
+		p.str(printable(name))
 		p.known = true
 		return
 	case types.Once:
@@ -106,16 +111,25 @@ func (p *printer) behind(t *types.Type, addr uint64, nesting int) {
 // ring writes the elements from head to the end of the buffer, and those that are at
 // its beginning.
 func (p *printer) ring(s *types.StdInfo, v view, addr, n uint64, nesting int) {
-	if n == 0 || s.Elem.Size == 0 {
-		p.sequence(s.Elem, addr, n, nesting)
-		return
-	}
 	head, ok1 := p.word(v, s.Head)
 	if !ok1 {
 		return
 	}
 	capacity, ok2 := p.word(v, s.Cap)
 	if !ok2 {
+		return
+	}
+	if s.Ends {
+		end := n
+		if s.Elem.Size == 0 {
+			capacity = 1 << 63 // MAXIMUM_ZST_CAPACITY
+		}
+		if n -= head; end < head {
+			n += capacity
+		}
+	}
+	if n == 0 || s.Elem.Size == 0 {
+		p.sequence(s.Elem, addr, n, nesting)
 		return
 	}
 	if head >= capacity || n > capacity || capacity > math.MaxInt64/uint64(s.Elem.Size) {
@@ -361,13 +375,13 @@ func handWritten(path string) func(p *printer, t *types.Type, v view, nesting in
 	case "alloc::rc::Weak",
 		"alloc::sync::Weak":
 		return (*printer).weak
-	case "core::net::ip_addr::Ipv4Addr",
-		"core::net::ip_addr::Ipv6Addr":
+	case "core::net::ip_addr::Ipv4Addr", "core::net::ip_addr::Ipv6Addr",
+		"std::net::ip::Ipv4Addr", "std::net::ip::Ipv6Addr":
 		return (*printer).ip
-	case "core::net::ip_addr::IpAddr",
+	case "core::net::ip_addr::IpAddr", "std::net::ip::IpAddr", "std::net::addr::SocketAddr",
 		"core::net::socket_addr::SocketAddr":
 		return (*printer).only
-	case "core::net::socket_addr::SocketAddrV4",
+	case "std::net::addr::SocketAddrV4", "std::net::addr::SocketAddrV6", "core::net::socket_addr::SocketAddrV4",
 		"core::net::socket_addr::SocketAddrV6":
 		return (*printer).socket
 	case "alloc::collections::binary_heap::BinaryHeap":
@@ -469,10 +483,24 @@ func (p *printer) locked(t *types.Type, v view, state view, locked func(uint64) 
 	return true
 }
 
+// futex says whether a lock, or what it wraps, is made of futexes.
+func futex(t *types.Type) bool {
+	for range 8 {
+		if strings.Contains(t.Name, "::futex::") || strings.HasPrefix(t.Name, "std::sys::unix::locks::futex_rwlock::") {
+			return true
+		}
+		if len(t.Fields) != 1 {
+			break
+		}
+		t = t.Fields[0].Type
+	}
+	return false
+}
+
 func (p *printer) mutex(t *types.Type, v view, nesting int) bool {
 	in, _ := at(t, v, "inner")
 	state, ok := inner(t, v, 4, "inner")
-	if !ok || !strings.Contains(in.Name, "futex") {
+	if !ok || !futex(in) {
 		return false
 	}
 	// std::sys::sync::mutex::futex: 0 is unlocked. Std writes the mark as a &str where it
@@ -485,9 +513,15 @@ func (p *printer) mutex(t *types.Type, v view, nesting int) bool {
 }
 
 func (p *printer) rwLock(t *types.Type, v view, nesting int) bool {
-	in, _ := at(t, v, "inner")
-	state, ok := inner(t, v, 4, "inner", "state")
-	if !ok || !strings.Contains(in.Name, "futex") {
+	in, atIn := at(t, v, "inner")
+	for in != nil && len(in.Fields) == 1 {
+		in, atIn = in.Fields[0].Type, atIn.at(in.Fields[0].Offset)
+	}
+	if in == nil {
+		return false
+	}
+	state, ok := inner(in, atIn, 4, "state")
+	if !ok || !futex(in) {
 		return false
 	}
 	// std::sys::sync::rwlock::futex::is_read_lockable: the lower 30 bits count readers
@@ -503,6 +537,11 @@ func (p *printer) clock(t *types.Type, v view, nesting int) bool {
 	}
 	secs, ok1 := inner(spec, v2, 8, "tv_sec")
 	nanos, ok2 := inner(spec, v2, 4, "tv_nsec")
+	nanosType := u32Type
+	if !ok2 { // before 1.67
+		nanos, ok2 = inner(spec, v2, 8, "tv_nsec")
+		nanosType = i64Type
+	}
 	if !ok1 || !ok2 {
 		return false
 	}
@@ -510,7 +549,7 @@ func (p *printer) clock(t *types.Type, v view, nesting int) bool {
 	p.field(l, "tv_sec")
 	p.value(i64Type, secs, nesting+1)
 	p.field(l, "tv_nsec")
-	p.value(u32Type, nanos, nesting+1)
+	p.value(nanosType, nanos, nesting+1)
 	p.end(l)
 	return true
 }
@@ -524,7 +563,7 @@ var (
 func (p *printer) layout(t *types.Type, v view, nesting int) bool {
 	size, ok := inner(t, v, 8, "size")
 	align, atAlign := at(t, v, "align")
-	if !ok || align == nil || !strings.HasSuffix(align.Name, "::Alignment") || align.Size != 8 {
+	if !ok || align == nil || !strings.HasSuffix(align.Name, "::Alignment") && !strings.HasSuffix(align.Name, "::ValidAlign") || align.Size != 8 {
 		return false
 	}
 	l := p.open("Layout", " {", " }")
@@ -554,7 +593,11 @@ func (p *printer) alignment(t *types.Type, v view, nesting int) bool {
 	return true
 }
 
-func (p *printer) typeID(t *types.Type, v view, _ int) bool {
+func (p *printer) typeID(t *types.Type, v view, nesting int) bool {
+	if old, _ := at(t, v, "t"); old != nil && old.Kind == types.Uint && old.Size == 8 {
+		p.fields("TypeId", t.Fields, v, nesting)
+		return true
+	}
 	data, v := at(t, v, "data")
 	if data == nil || data.Size != 16 {
 		return false
@@ -603,8 +646,10 @@ func (p *printer) only(t *types.Type, v view, nesting int) bool {
 
 // addr reads an Ipv4Addr or Ipv6Addr. If its bytes are not known the text says why.
 func (p *printer) addr(t *types.Type, v view) (a netip.Addr, known, is bool) {
-	octets, v := at(t, v, "octets")
-	if octets == nil || octets.Kind != types.Array || octets.Size != 4 && octets.Size != 16 {
+	// Before 1.69 or so they were those of C.
+	octets, v := firstAt(t, v, "octets", "inner", "s6_addr", "s_addr")
+	octets, v = firstAt(octets, v, "s6_addr", "s_addr")
+	if octets == nil || octets.Size != 4 && octets.Size != 16 {
 		return a, false, false
 	}
 	if s, why := v.state(octets.Size); s != whole {
@@ -624,15 +669,32 @@ func (p *printer) ip(t *types.Type, v view, _ int) bool {
 	return is
 }
 
+// firstAt is the first of the fields of t that is there; t itself if none is.
+func firstAt(t *types.Type, v view, names ...string) (*types.Type, view) {
+	for _, name := range names {
+		if f, at := at(t, v, name); f != nil {
+			return f, at
+		}
+	}
+	return t, v
+}
+
 func (p *printer) socket(t *types.Type, v view, _ int) bool {
-	ip, atIP := at(t, v, "ip")
-	port, ok := inner(t, v, 2, "port")
-	if ip == nil || !ok {
+	fields := []string{"ip", "port", "scope_id"}
+	if c, atC := at(t, v, "inner"); c != nil { // C's, where the port is big endian
+		t, v = c, atC
+		fields = []string{"sin_addr", "sin_port", "sin6_scope_id"}
+		if six, _ := at(t, v, "sin6_addr"); six != nil {
+			fields = []string{"sin6_addr", "sin6_port", "sin6_scope_id"}
+		}
+	}
+	ip, atIP := at(t, v, fields[0])
+	port, ok := inner(t, v, 2, fields[1])
+	if ip == nil || !ok || ip.Size != 4 && ip.Size != 16 {
 		return false
 	}
-	scope, six := inner(t, v, 4, "scope_id")
-	octets, _ := at(ip, atIP, "octets")
-	if octets == nil || octets.Size != 4 && octets.Size != 16 || six != (octets.Size == 16) {
+	scope, six := inner(t, v, 4, fields[2])
+	if six != (ip.Size == 16) {
 		return false
 	}
 	if six {
@@ -649,8 +711,11 @@ func (p *printer) socket(t *types.Type, v view, _ int) bool {
 		p.str("]")
 	}
 	p.str(":")
-	if _, ok := p.uint(port, 0, 2); ok {
-		p.out = appendInt(p.out, port.bytes[:2], false)
+	if n, ok := p.uint(port, 0, 2); ok {
+		if fields[1] != "port" {
+			n = uint64(bits.ReverseBytes16(uint16(n)))
+		}
+		p.out = strconv.AppendUint(p.out, n, 10)
 	}
 	return true
 }

@@ -27,6 +27,7 @@ type Edge struct {
 	// that did not fit there, at the address itself.
 	Part      RingPart
 	Head, Cap int64
+	Ends      bool // as in StdInfo
 	// Hop: the address leads from one part of a container to another. It is no
 	// pointer to whoever reads the text, but an item.
 	Hop bool
@@ -137,7 +138,7 @@ func (w *edgeWalk) std(s *StdInfo, off int64, guards []Guard, depth int) {
 		}
 		w.add(e)
 	case Ring:
-		e.Len, e.Head, e.Cap = off+s.Len, off+s.Head, off+s.Cap
+		e.Len, e.Head, e.Cap, e.Ends = off+s.Len, off+s.Head, off+s.Cap, s.Ends
 		for _, e.Part = range []RingPart{RingFirst, RingRest} {
 			w.add(e)
 		}

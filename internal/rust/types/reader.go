@@ -182,7 +182,7 @@ func (r *Reader) structure(t *Type, e *dwarf.Entry) error {
 	if err != nil {
 		return err
 	}
-	if widePointer(t, name, fields, minor(e.Unit.Producer()) >= firstTested) {
+	if widePointer(t, e, name, fields) {
 		return nil
 	}
 	t.Fields = fields
@@ -319,9 +319,8 @@ func (r *Reader) pointer(t *Type, e *dwarf.Entry) {
 }
 
 // widePointer recognises &str, &[T], &dyn Trait and their like, which are structs
-// of an address and a length or vtable. tested says that the compiler's CStr prints as
-// is known.
-func widePointer(t *Type, name string, fields []Field, tested bool) bool {
+// of an address and a length or vtable.
+func widePointer(t *Type, e *dwarf.Entry, name string, fields []Field) bool {
 	kind, rest, ok := pointerKind(name)
 	if !ok || len(fields) != 2 {
 		return false
@@ -341,10 +340,8 @@ func widePointer(t *Type, name string, fields []Field, tested bool) bool {
 	p.Target = fields[0].Type // until finish
 	switch {
 	case p.Meta == VTable:
-	case rest == "str", rest == "std::path::Path", rest == "std::ffi::os_str::OsStr":
-		p.Target = StrBytes
-	case rest == "core::ffi::c_str::CStr" && tested:
-		p.Target = CStrBytes
+	case textOf(rest, e) != nil:
+		p.Target = textOf(rest, e)
 	case strings.HasPrefix(rest, "["):
 		p.Target = &Type{Name: rest, Kind: Slice, Elem: fields[0].Type}
 	}

@@ -44,6 +44,9 @@ type StdInfo struct {
 	// a Table or Chain.
 	Elem *Type
 	Head int64 // Ring: of the first element's index
+	// Ends says that there is no number of a Ring's elements, but at Len the index where
+	// they end.
+	Ends bool
 	Cap  int64 // Ring: of how many there is room for; Table: of one less than there are buckets
 	Add  int64 // Shared: from the counters to what is shared
 	// Set says that of a Table's or Tree's entries only the keys are printed.
@@ -65,6 +68,8 @@ type StdInfo struct {
 	// State is where the 4 bytes are that hold Done when a Once has its Item.
 	State int64
 	Done  uint64
+
+	Path bool // Uninit: the whole path is printed
 }
 
 // NodeCap is how many entries a TreeNode holds (alloc::collections::btree::node::CAPACITY).
@@ -107,7 +112,7 @@ func (s *StdInfo) within(size int64) bool {
 // note is what recognising a type of std takes beside its fields.
 type note struct {
 	params []*Type // by the names that noted gives
-	rustc  int     // the minor version of the compiler, 0 if unknown
+	era    Era
 }
 
 // noted are the types that are noted, by what their names begin with, and the names
@@ -121,6 +126,10 @@ var noted = map[string][]string{
 	"std::sync::lazy_lock::LazyLock":           nil,
 	"core::mem::maybe_uninit::MaybeUninit":     nil,
 	"alloc::ffi::c_str::CString":               nil,
+	"std::path::PathBuf":                       nil,
+	"std::ffi::os_str::OsString":               nil,
+	"alloc::rc::Rc":                            nil,
+	"alloc::sync::Arc":                         nil,
 }
 
 // note keeps what the entry of a type of std says and its fields do not.
@@ -130,7 +139,7 @@ func (r *Reader) note(t *Type, e *dwarf.Entry) {
 	if !ok {
 		return
 	}
-	n := note{rustc: minor(e.Unit.Producer())}
+	n := note{era: era(e)}
 	for _, name := range names {
 		n.params = append(n.params, r.parameter(e, name))
 	}
@@ -145,17 +154,35 @@ func (r *Reader) param(t *Type, i int) *Type {
 	return nil
 }
 
-// minor is the minor version of the rustc that a producer names, 0 if none.
-func minor(producer string) int {
-	_, v, ok := strings.Cut(producer, "rustc version 1.")
-	if !ok {
-		return 0
+// era is the era of the compiler that wrote an entry.
+func era(e *dwarf.Entry) Era {
+	_, v, ok := strings.Cut(e.Unit.Producer(), "rustc version 1.")
+	minor, _, _ := strings.Cut(v, ".")
+	n, err := strconv.Atoi(minor)
+	switch {
+	case !ok || err != nil || n < 0:
+		return Between
+	case n <= 63:
+		return Old
+	case n >= 95:
+		return New
 	}
-	n, err := strconv.Atoi(v[:max(0, strings.IndexByte(v, '.'))])
-	if err != nil || n < 0 || n > 1e6 {
-		return 0
+	return Between
+}
+
+// textOf is the type of the bytes of an unsized text, nil if name is not that of one.
+func textOf(name string, e *dwarf.Entry) *Type { return text(name, era(e)) }
+
+func text(name string, e Era) *Type {
+	switch name {
+	case "str":
+		return StrBytes
+	case "std::path::Path", "std::ffi::os_str::OsStr":
+		return TextBytes(OsText, e)
+	case "core::ffi::c_str::CStr":
+		return TextBytes(CText, e)
 	}
-	return n
+	return nil
 }
 
 // std recognises types of std by their paths and the fields that must be there. One
@@ -169,6 +196,9 @@ func (r *Reader) std(t *Type) {
 	switch path {
 	case "alloc::string::String", "std::path::PathBuf", "std::ffi::os_str::OsString":
 		s = stringInfo(t)
+		if s != nil && path != "alloc::string::String" {
+			s.Elem = TextBytes(OsText, r.notes[t].era)
+		}
 	case "alloc::vec::Vec":
 		if elem := r.param(t, 0); elem != nil {
 			s = vecInfo(t, 0)
@@ -195,29 +225,24 @@ func (r *Reader) std(t *Type) {
 	case "alloc::collections::linked_list::LinkedList":
 		s = r.chainInfo(t)
 	case "alloc::rc::Rc", "alloc::sync::Arc":
-		s = sharedInfo(t)
+		s = sharedInfo(t, r.notes[t].era)
 	case "std::sync::once_lock::OnceLock":
 		s = r.onceInfo(t, "value")
 	case "std::sync::lazy_lock::LazyLock":
 		s = r.onceInfo(t, "data")
 	case "alloc::ffi::c_str::CString":
-		// A Box<[u8]>. Before 1.87 or so what is not ASCII was escaped.
-		if f := field(t, "inner"); f != nil && f.Type.Kind == Pointer && f.Type.Pointer.Meta == Length && r.notes[t].rustc >= firstTested {
+		// A Box<[u8]>.
+		if f := field(t, "inner"); f != nil && f.Type.Kind == Pointer && f.Type.Pointer.Meta == Length {
 			p := f.Type.Pointer
-			s = &StdInfo{Kind: Shared, Ptr: f.Offset + p.PtrOff, Len: f.Offset + p.MetaOff, Elem: CStrBytes}
+			s = &StdInfo{Kind: Shared, Ptr: f.Offset + p.PtrOff, Len: f.Offset + p.MetaOff, Elem: TextBytes(CText, r.notes[t].era)}
 		}
 	case "core::mem::maybe_uninit::MaybeUninit":
-		// Older compilers print the whole path; when that changed has not been tested.
-		if r.notes[t].rustc >= firstTested {
-			s = &StdInfo{Kind: Uninit}
+		if e := r.notes[t].era; e != Between {
+			s = &StdInfo{Kind: Uninit, Path: e == Old}
 		}
 	}
 	t.Std = s
 }
-
-// firstTested is the first compiler for which what its debug info does not say has
-// been tested.
-const firstTested = 95
 
 // stringInfo is a String's, which is a struct of a Vec; a PathBuf is one of an OsString.
 func stringInfo(t *Type) *StdInfo {
@@ -249,12 +274,16 @@ func vecInfo(vec *Type, off int64) *StdInfo {
 	return &StdInfo{Ptr: off + buf.Offset + at, Len: off + length.Offset}
 }
 
-// ringInfo is a VecDeque's since 1.67: head and len. (Before, there were tail and head.)
+// ringInfo is a VecDeque's: since 1.67 head and len, before tail and head.
 func ringInfo(t, elem *Type) *StdInfo {
-	head, _ := usizeAt(t, "head")
-	length, ok := usizeAt(t, "len")
+	head, ok1 := usizeAt(t, "head")
+	length, ok2 := usizeAt(t, "len")
+	tail, ends := usizeAt(t, "tail")
+	if ends && !ok2 {
+		head, length, ok2 = tail, head, ok1
+	}
 	buf := field(t, "buf")
-	if head < 0 || !ok || buf == nil || elem == nil {
+	if !ok1 || !ok2 || buf == nil || elem == nil {
 		return nil
 	}
 	at, ok := pointerIn(buf.Type, 0)
@@ -270,7 +299,7 @@ func ringInfo(t, elem *Type) *StdInfo {
 	} else {
 		return nil
 	}
-	return &StdInfo{Kind: Ring, Ptr: buf.Offset + at, Len: length, Head: head, Cap: buf.Offset + off, Elem: elem}
+	return &StdInfo{Kind: Ring, Ptr: buf.Offset + at, Len: length, Head: head, Cap: buf.Offset + off, Elem: elem, Ends: ends}
 }
 
 // tableInfo is that of hashbrown's tables, which std's wrap: one or two structs
@@ -437,7 +466,7 @@ func (r *Reader) chainInfo(t *Type) *StdInfo {
 
 // sharedInfo is that of an Rc or Arc. What it points to are two counters and the
 // value; trait objects are not among those that it is known of.
-func sharedInfo(t *Type) *StdInfo {
+func sharedInfo(t *Type, e Era) *StdInfo {
 	f := field(t, "ptr")
 	if f == nil {
 		return nil
@@ -464,8 +493,8 @@ func sharedInfo(t *Type) *StdInfo {
 	case p.Meta == Thin:
 	case p.Meta == VTable:
 		return nil
-	case name == "str", name == "std::path::Path", name == "std::ffi::os_str::OsStr":
-		s.Elem = StrBytes
+	case text(name, e) != nil:
+		s.Elem = text(name, e)
 	case !strings.HasPrefix(name, "["):
 		return nil // a struct with an unsized tail
 	}
@@ -482,7 +511,7 @@ func sharedInfo(t *Type) *StdInfo {
 func (r *Reader) onceInfo(t *Type, name string) *StdInfo {
 	state, at := find(t, "once", "inner", "state_and_queued")
 	cell, off := find(t, name, "value")
-	if r.notes[t].rustc < firstTested || state == nil || state.Size != 4 || cell == nil {
+	if r.notes[t].era != New || state == nil || state.Size != 4 || cell == nil {
 		return nil
 	}
 	if cell.Kind != Union {

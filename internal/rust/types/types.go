@@ -61,6 +61,9 @@ type Type struct {
 	// debug info says so.
 	File string
 	Line int
+	// Text and Era are those of a Str.
+	Text Text
+	Era  Era
 }
 
 // Field is one field of a struct, tuple, union or variant. Tuple fields are
@@ -170,13 +173,49 @@ type PointerInfo struct {
 	PtrOff, MetaOff int64
 }
 
-// StrBytes is the type of a string's bytes: the target of a &str or &Path, the
-// Elem of a String.
+// StrBytes is the type of a string's bytes: the target of a &str, the Elem of a String.
 var StrBytes = &Type{Name: "str", Kind: Str, Size: 1, Align: 1}
 
-// CStrBytes is StrBytes for a &CStr or CString: the zero byte that ends it is one of
-// them, and not printed.
-var CStrBytes = &Type{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1}
+// Text is whose text a Str is, and with it how {:?} escapes it.
+type Text uint8
+
+const (
+	StrText Text = iota
+	OsText       // OsStr and Path
+	CText        // CStr: the zero byte that ends it is one of its bytes, and not printed
+)
+
+// Era is when the compiler of a binary was made, where debug info does not say what has
+// changed since.
+type Era uint8
+
+const (
+	Between Era = iota // never tested
+	Old                // 1.63
+	New                // 1.95 or later
+)
+
+// textTypes are the types of OsText and CText, by era.
+var textTypes = [...][3]*Type{
+	OsText: {
+		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: Between},
+		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: Old},
+		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: New},
+	},
+	CText: {
+		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: Between},
+		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: Old},
+		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: New},
+	},
+}
+
+// TextBytes is the type of the bytes of a text of the given era.
+func TextBytes(t Text, e Era) *Type {
+	if t == StrText {
+		return StrBytes
+	}
+	return textTypes[t][e]
+}
 
 // UnitType is the type of what has no type in DWARF.
 var UnitType = &Type{Name: "()", Kind: Unit, Align: 1}
