@@ -43,6 +43,9 @@ not there: why, and what to do about it.`,
 			if err != nil {
 				return err
 			}
+			if lack := ix.Lack(); lack != "" {
+				f.warn(cmd, "%s", lack)
+			}
 			o, done, err := f.open(cmd)
 			if err != nil {
 				return err

@@ -181,6 +181,7 @@ func (u *Unit) attrs() *rootAttrs {
 			r.split = e.String(AttrGNUDwoName)
 		}
 		if u.skeleton != nil {
+			r.split = ""
 			// These stand in the skeleton alone (DWARF 5 §3.1.3).
 			k := u.skeleton.attrs()
 			r.compDir, r.low, r.line, r.hasLine = k.compDir, k.low, k.line, k.hasLine

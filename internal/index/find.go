@@ -103,12 +103,14 @@ func (ix *Index) NoMatch(pattern string) *NoMatchError {
 	switch ix.Level() {
 	case NoSymbols:
 		e.Reason = "the file is stripped: it names no functions"
-		e.Advice = addDebug
+		e.Advice = ix.moreDebug()
 	case SymbolsOnly:
 		e.Reason = "the file has no debug info, so what was inlined has no name in it"
-		e.Advice = addDebug
+		e.Advice = ix.moreDebug()
 	default:
-		if ix.withoutCode(pattern) {
+		if ix.splits.lost > 0 {
+			e.Reason = fmt.Sprintf("the debug info of %d of %d units was not found", ix.splits.lost, ix.splits.of)
+		} else if ix.withoutCode(pattern) {
 			e.Reason = "the debug info knows it, but no code of it is left: it is never called, or its calls were optimised away, or its code was merged with a like function's"
 		}
 		e.Advice = "ferrotrace list " + ix.File.Path + " shows the functions that are there; " +
@@ -178,16 +180,3 @@ func ParsePattern(text string) (path.Pattern, error) {
 	}
 	return p, nil
 }
-
-// Lack says what the file does not tell and how to change that, "" if it tells all.
-func (ix *Index) Lack() string {
-	switch ix.Level() {
-	case NoSymbols:
-		return "the file is stripped: only what it exports has a name. " + addDebug
-	case SymbolsOnly:
-		return "the file has no debug info: inlined functions, arguments and results are not known. " + addDebug
-	}
-	return ""
-}
-
-const addDebug = "Add debug = true, and no strip, under [profile.release] in Cargo.toml and build again"

@@ -84,13 +84,6 @@ type inlineRef struct {
 	n  int // index in in.inlines
 }
 
-// Debug info levels, for messages.
-const (
-	NoSymbols   = "stripped"
-	SymbolsOnly = "no debug info"
-	Debug       = "debug info"
-)
-
 // Open reads the functions of a file. debugFile is the file with its debug info; with ""
 // it is the file itself, or is looked for if that has none.
 func Open(file, debugFile string) (*Index, error) {
@@ -125,17 +118,6 @@ func (ix *Index) Close() error {
 		err = errors.Join(err, ix.debugFile.Close())
 	}
 	return errors.Join(err, ix.splits.close())
-}
-
-// Level says what the file tells about itself: NoSymbols, SymbolsOnly or Debug.
-func (ix *Index) Level() string {
-	switch {
-	case ix.debug != nil && len(ix.debug.Units()) > 0:
-		return Debug
-	case len(ix.symbols) > 0:
-		return SymbolsOnly
-	}
-	return NoSymbols
 }
 
 func (ix *Index) read() error {
