@@ -85,7 +85,7 @@ func (f *flags) index(cmd *cobra.Command, file string) (*index.Index, error) {
 	p := newProgress(cmd.ErrOrStderr(), f.quiet)
 	p.doing("reading " + file)
 	defer p.doing("")
-	ix, err := index.Open(file, f.debugFile)
+	ix, err := index.OpenContext(cmd.Context(), file, index.Options{DebugFile: f.debugFile, Doing: p.doing})
 	if err == nil && ix.Problem != nil {
 		p.doing("")
 		f.warn(cmd, "%v", ix.Problem)

@@ -40,10 +40,20 @@ func (ix *Index) openDebugFile(name string) error {
 }
 
 // findDebugFile looks for the debug info of a file that has none.
-func (ix *Index) findDebugFile() {
+func (ix *Index) findDebugFile(ctx context.Context, doing func(string)) {
 	finder := debugfile.Finder{Dirs: debugDirs}
 	if c := debuginfod.FromEnv(); c != nil {
-		finder.Fetch = func(id []byte) (string, error) { return c.DebugInfo(context.Background(), id) }
+		if doing != nil {
+			c.Progress = func(server string, done, total int64) {
+				what := fmt.Sprintf("fetching debug info from %s: %.1f", server, float64(done)/1e6)
+				if total > 0 {
+					what += fmt.Sprintf(" of %.1f", float64(total)/1e6)
+				}
+				doing(what + " MB")
+			}
+			defer doing("reading " + ix.File.Path)
+		}
+		finder.Fetch = func(id []byte) (string, error) { return c.DebugInfo(ctx, id) }
 	}
 	d, passed := finder.Separate(ix.File)
 	for _, err := range passed {

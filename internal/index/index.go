@@ -4,6 +4,7 @@
 package index
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -84,9 +85,22 @@ type inlineRef struct {
 	n  int // index in in.inlines
 }
 
-// Open reads the functions of a file. debugFile is the file with its debug info; with ""
-// it is the file itself, or is looked for if that has none.
+// Options say how to open a file.
+type Options struct {
+	// DebugFile is the file with the debug info; "": the file itself, or what is found if
+	// that has none.
+	DebugFile string
+	// Doing is told what is being done that takes its time; nil if nobody wants to know.
+	Doing func(what string)
+}
+
+// Open reads the functions of a file, with debugFile as in Options.
 func Open(file, debugFile string) (*Index, error) {
+	return OpenContext(context.Background(), file, Options{DebugFile: debugFile})
+}
+
+// OpenContext reads the functions of a file. When ctx is done nothing is fetched any more.
+func OpenContext(ctx context.Context, file string, o Options) (*Index, error) {
 	f, err := objfile.Open(file)
 	if err != nil {
 		return nil, err
@@ -95,13 +109,13 @@ func Open(file, debugFile string) (*Index, error) {
 		outer: map[*subprogram]*Instance{}, flows: map[*Instance]*flow{}, refs: map[uint64][]x86.Ref{}}
 	ix.text.ix = ix
 	ix.codeSections = sync.OnceValue(f.CodeSections)
-	if debugFile != "" {
-		if err := ix.openDebugFile(debugFile); err != nil {
+	if o.DebugFile != "" {
+		if err := ix.openDebugFile(o.DebugFile); err != nil {
 			f.Close()
 			return nil, err
 		}
 	} else if !f.HasDWARF() {
-		ix.findDebugFile()
+		ix.findDebugFile(ctx, o.Doing)
 	}
 	if err := ix.read(); err != nil {
 		ix.Close()

@@ -124,7 +124,7 @@ func (r *run) openTarget(ctx context.Context) error {
 			continue
 		}
 		r.o.Doing("reading " + p[1])
-		ix, err := index.Open(p[0], r.o.DebugFile)
+		ix, err := index.OpenContext(ctx, p[0], index.Options{DebugFile: r.o.DebugFile, Doing: r.o.Doing})
 		if err != nil {
 			return err
 		}

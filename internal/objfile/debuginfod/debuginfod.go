@@ -29,6 +29,9 @@ type Client struct {
 	Cache   string        // directory, made when it is needed
 	Timeout time.Duration // for which a server may send nothing
 	MaxSize int64         // bytes of one file
+	// Progress is told of each megabyte or so that came, total being 0 if the server does
+	// not say; nil if nobody wants to know.
+	Progress func(server string, done, total int64)
 }
 
 const (
@@ -85,7 +88,7 @@ func (c *Client) DebugInfo(ctx context.Context, buildID []byte) (string, error) 
 	}
 	var errs []error
 	for _, server := range c.Servers {
-		err := c.fetch(ctx, server+"/buildid/"+id+"/debuginfo", path, buildID)
+		err := c.fetch(ctx, server, path, buildID)
 		if err == nil {
 			return path, nil
 		}
@@ -113,9 +116,9 @@ func has(path string, buildID []byte) error {
 	return nil
 }
 
-// fetch brings url to path, whole or not at all: others may read and write there at the
-// same time.
-func (c *Client) fetch(ctx context.Context, url, path string, buildID []byte) (err error) {
+// fetch brings a server's file to path, whole or not at all: others may read and write
+// there at the same time.
+func (c *Client) fetch(ctx context.Context, server, path string, buildID []byte) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stalled := time.AfterFunc(c.Timeout, func() { cancel(fmt.Errorf("nothing came for %v", c.Timeout)) })
@@ -125,6 +128,7 @@ func (c *Client) fetch(ctx context.Context, url, path string, buildID []byte) (e
 			err = cause
 		}
 	}()
+	url := fmt.Sprintf("%s/buildid/%x/debuginfo", server, buildID)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -156,8 +160,15 @@ func (c *Client) fetch(ctx context.Context, url, path string, buildID []byte) (e
 			os.Remove(tmp.Name())
 		}
 	}()
-	body := io.LimitReader(tick{resp.Body, func() { stalled.Reset(c.Timeout) }}, c.MaxSize+1)
-	n, err := io.Copy(tmp, body)
+	done, told := int64(0), int64(-1)
+	came := func(n int) {
+		stalled.Reset(c.Timeout)
+		if done += int64(n); c.Progress != nil && done>>20 > told {
+			told = done >> 20
+			c.Progress(server, done, max(resp.ContentLength, 0))
+		}
+	}
+	n, err := io.Copy(tmp, io.LimitReader(tick{resp.Body, came}, c.MaxSize+1))
 	if err == nil && n > c.MaxSize {
 		err = fmt.Errorf("a file of more than %d bytes", c.MaxSize)
 	}
@@ -175,13 +186,13 @@ func (c *Client) fetch(ctx context.Context, url, path string, buildID []byte) (e
 // tick reports each read that brought something.
 type tick struct {
 	io.Reader
-	came func()
+	came func(n int)
 }
 
 func (t tick) Read(b []byte) (int, error) {
 	n, err := t.Reader.Read(b)
 	if n > 0 {
-		t.came()
+		t.came(n)
 	}
 	return n, err
 }

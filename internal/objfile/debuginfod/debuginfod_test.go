@@ -61,6 +61,12 @@ func serve(t *testing.T, handle http.HandlerFunc) (c *Client, asked *atomic.Int3
 func TestFetch(t *testing.T) {
 	path, buildID := program(t, id)
 	c, asked := serve(t, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, path) })
+	told := int64(0)
+	c.Progress = func(server string, done, total int64) {
+		if told = total; server != c.Servers[0] || done <= 0 || done > total {
+			t.Errorf("%d of %d from %s", done, total, server)
+		}
+	}
 	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +79,9 @@ func TestFetch(t *testing.T) {
 		if b, err := os.ReadFile(got); err != nil || string(b) != string(want) {
 			t.Fatalf("%d bytes of %d, %v", len(b), len(want), err)
 		}
+	}
+	if told != int64(len(want)) {
+		t.Errorf("told of %d bytes of %d", told, len(want))
 	}
 	if n := asked.Load(); n != 1 {
 		t.Errorf("%d requests for one file", n)
