@@ -201,6 +201,9 @@ func (f *fn) guard(g types.Guard, base asm.Register, off int, skip string) {
 			f.between128(base, off, iv, miss)
 		} else {
 			f.load(r1, base, off, asmSize(g.Size))
+			if g.Mask != 0 {
+				f.emit(asm.And.Imm(r1, int32(g.Mask)))
+			}
 			f.between(iv, g.Size, miss)
 		}
 		if !last {

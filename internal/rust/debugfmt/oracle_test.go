@@ -176,6 +176,9 @@ func holds(guards []types.Guard, b []byte) bool {
 		var full [16]byte
 		copy(full[:], b[g.Off:][:g.Size])
 		v := types.U128{Lo: binary.LittleEndian.Uint64(full[:]), Hi: binary.LittleEndian.Uint64(full[8:])}
+		if g.Mask != 0 {
+			v.Lo &= uint64(g.Mask)
+		}
 		in := false
 		for _, w := range g.Want {
 			in = in || w.Contains(v)

@@ -61,7 +61,7 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 		p.end(l)
 	case path == "core::cell::UnsafeCell":
 		p.str("UnsafeCell { .. }")
-	case opaque[path], strings.HasPrefix(path, "hashbrown::"), strings.HasPrefix(path, "std::sys::"),
+	case opaque[path], t.Kind == types.Struct && private(path), strings.HasPrefix(path, "hashbrown::"), strings.HasPrefix(path, "std::sys::"),
 		strings.HasPrefix(path, "core::iter::adapters::"), strings.Contains(path, "::iter::Iter"):
 		p.missing("unsupported: " + printable(Ident(t.Name)))
 	default:
@@ -81,6 +81,7 @@ var forwards = map[string]bool{
 // opaque are types whose Debug impl shows something else than their fields, which
 // is not done here yet.
 var opaque = map[string]bool{
+	"std::sync::poison::TryLockError": true, "std::sync::mpsc::TrySendError": true,
 	// Those whose parts have not been found, or a Box with an allocator of its own.
 	"alloc::boxed::Box": true, "alloc::string::String": true, "alloc::vec::Vec": true,
 	"std::ffi::os_str::OsString": true, "std::path::PathBuf": true,
@@ -100,8 +101,6 @@ var opaque = map[string]bool{
 	"core::fmt::Formatter":                        true,
 	"core::mem::maybe_uninit::MaybeUninit":        true,
 	"core::str::iter::Chars":                      true,
-	"core::task::wake::Context":                   true,
-	"core::task::wake::Waker":                     true,
 	"std::collections::hash::map::HashMap":        true,
 	"std::collections::hash::set::HashSet":        true,
 	"std::fs::File":                               true,
@@ -113,19 +112,31 @@ var opaque = map[string]bool{
 	"std::process::Child":                         true,
 	"std::process::Command":                       true,
 	"std::sync::lazy_lock::LazyLock":              true,
-	"std::sync::mpsc::Receiver":                   true,
-	"std::sync::mpsc::Sender":                     true,
-	"std::sync::once::Once":                       true,
 	"std::sync::once_lock::OnceLock":              true,
-	"std::sync::poison::condvar::Condvar":         true,
 	"std::sync::poison::mutex::MutexGuard":        true,
-	"std::sync::poison::once::Once":               true,
 	"std::sync::poison::rwlock::RwLockReadGuard":  true,
 	"std::sync::poison::rwlock::RwLockWriteGuard": true,
-	"std::thread::JoinHandle":                     true,
 	"std::thread::Thread":                         true,
-	"std::thread::join_handle::JoinHandle":        true,
 	"std::thread::thread::Thread":                 true,
+}
+
+// privates are modules most of whose structs write their Debug by hand.
+var privates = []string{
+	"alloc::collections::", "alloc::rc::", "alloc::sync::", "alloc::vec::", "core::char::", "core::slice::iter::", "core::str::",
+	"std::collections::", "std::env::", "std::fs::", "std::io::", "std::net::", "std::os::", "std::path::", "std::process::", "std::sync::", "std::thread::",
+}
+
+// private says whether a struct is one of those. Errors and a few others are not.
+func private(path string) bool {
+	if strings.HasSuffix(path, "Error") || path == "std::thread::id::ThreadId" || path == "std::thread::ThreadId" || path == "std::io::error::Custom" {
+		return false
+	}
+	for _, m := range privates {
+		if strings.HasPrefix(path, m) {
+			return true
+		}
+	}
+	return false
 }
 
 // ranges are the fields of range types, with what stands between them.

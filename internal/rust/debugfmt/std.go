@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"ferrotrace/internal/rust/types"
 )
@@ -46,6 +47,8 @@ func (p *printer) std(t *types.Type, v view, nesting int) {
 		p.text(s.Elem, addr, n)
 	case types.Vec:
 		p.sequence(s.Elem, addr, n, nesting)
+	case types.IOError:
+		p.ioError(s, addr, nesting)
 	case types.Shared:
 		p.shared(s, addr+uint64(s.Add), n, nesting)
 	case types.Ring:
@@ -93,6 +96,61 @@ func (p *printer) shared(s *types.StdInfo, addr, n uint64, nesting int) {
 	default:
 		p.behind(s.Elem, addr, nesting)
 	}
+}
+
+// ioError writes an io::Error from its word. A system's message is that of its C
+// library, which is not known here.
+func (p *printer) ioError(s *types.StdInfo, word uint64, nesting int) {
+	code := []byte{byte(word >> 32), byte(word >> 40), byte(word >> 48), byte(word >> 56)}
+	switch word & 3 {
+	case types.TagMessage:
+		r, ok := p.region(s.Elem, word)
+		if !ok {
+			return
+		}
+		kind, atKind := at(s.Elem, r, "kind")
+		message, atMessage := at(s.Elem, r, "message")
+		p.depth++
+		l := p.open("Error", " {", " }")
+		p.field(l, "kind")
+		p.value(kind, atKind, nesting+1)
+		p.field(l, "message")
+		p.value(message, atMessage, nesting+1)
+		p.end(l)
+		p.depth--
+	case types.TagCustom:
+		p.behind(s.Child, word-types.TagCustom, nesting)
+	case types.TagKind:
+		l := p.open("Kind", "(", ")")
+		p.item(l)
+		p.value(s.Item.Type, view{bytes: code}, nesting+1)
+		p.end(l)
+	default:
+		l := p.open("Os", " {", " }")
+		p.field(l, "code")
+		p.known = true
+		p.out = appendInt(p.out, code, true)
+		p.field(l, "kind")
+		if kind := errorKinds[syscall.Errno(word>>32)]; kind != "" {
+			p.str(kind)
+		} else {
+			p.missing("unsupported: kind of a system's error")
+		}
+		p.field(l, "message")
+		p.missing("unsupported: message of a system's error")
+		p.end(l)
+	}
+}
+
+// errorKinds are the kinds of the system's errors that have been the same since 1.63
+// (std::sys::…::decode_error_kind).
+var errorKinds = map[syscall.Errno]string{
+	syscall.EADDRINUSE: "AddrInUse", syscall.EADDRNOTAVAIL: "AddrNotAvailable", syscall.ECONNABORTED: "ConnectionAborted",
+	syscall.ECONNREFUSED: "ConnectionRefused", syscall.ECONNRESET: "ConnectionReset", syscall.EEXIST: "AlreadyExists",
+	syscall.EINTR: "Interrupted", syscall.EINVAL: "InvalidInput", syscall.ENOENT: "NotFound", syscall.ENOTCONN: "NotConnected",
+	syscall.EPIPE: "BrokenPipe", syscall.ETIMEDOUT: "TimedOut", syscall.EACCES: "PermissionDenied", syscall.EPERM: "PermissionDenied",
+	syscall.EAGAIN: "WouldBlock", syscall.ENOMEM: "OutOfMemory", syscall.EISDIR: "IsADirectory", syscall.ENOTDIR: "NotADirectory",
+	syscall.ENOTEMPTY: "DirectoryNotEmpty", syscall.EBUSY: "ResourceBusy",
 }
 
 // behind writes the value at addr.
@@ -370,6 +428,14 @@ func handWritten(path string) func(p *printer, t *types.Type, v view, nesting in
 		return (*printer).layout
 	case "core::ptr::alignment::Alignment", "core::mem::alignment::Alignment":
 		return (*printer).alignment
+	case "core::task::wake::Waker":
+		return (*printer).waker
+	case "core::task::wake::Context":
+		return (*printer).context
+	case "std::sync::once::Once", "std::sync::poison::once::Once", "std::sync::condvar::Condvar", "std::sync::poison::condvar::Condvar",
+		"std::sync::barrier::Barrier", "std::sync::mpsc::Sender", "std::sync::mpsc::SyncSender", "std::sync::mpsc::Receiver",
+		"std::sync::poison::PoisonError", "std::sync::mpsc::SendError", "std::thread::JoinHandle", "std::thread::join_handle::JoinHandle":
+		return (*printer).closed
 	case "core::any::TypeId":
 		return (*printer).typeID
 	case "alloc::rc::Weak",
@@ -613,6 +679,46 @@ func (p *printer) typeID(t *types.Type, v view, nesting int) bool {
 	}
 	p.str(")")
 	p.known = true
+	return true
+}
+
+// closed writes what shows nothing of itself.
+func (p *printer) closed(t *types.Type, _ view, _ int) bool {
+	p.str(Ident(t.Name) + " { .. }")
+	p.known = true
+	return true
+}
+
+func (p *printer) waker(t *types.Type, v view, _ int) bool {
+	raw, v := at(t, v, "waker")
+	if raw == nil {
+		return false
+	}
+	l := p.open("Waker", " {", " }")
+	for _, name := range []string{"data", "vtable"} {
+		f, at := at(raw, v, name)
+		if f == nil || f.Size != 8 {
+			return false
+		}
+		p.field(l, name)
+		if addr, ok := p.word(at, 0); ok {
+			p.known = true
+			p.address(addr)
+		}
+	}
+	p.end(l)
+	return true
+}
+
+func (p *printer) context(t *types.Type, v view, nesting int) bool {
+	waker, v := at(t, v, "waker")
+	if waker == nil {
+		return false
+	}
+	l := p.open("Context", " {", " }")
+	p.field(l, "waker")
+	p.value(waker, v, nesting+1)
+	p.end(l)
 	return true
 }
 

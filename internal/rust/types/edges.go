@@ -48,12 +48,14 @@ func (e Edge) Plain() bool {
 }
 
 // Guard is an unsigned comparison of the Size (1, 2, 4, 8 or 16) little-endian
-// bytes at Off: the value must be in one of Want, or in none if Not.
+// bytes at Off: the value must be in one of Want, or in none if Not. Of at most 8
+// bytes only the bits of Mask count, unless it is 0.
 type Guard struct {
 	Off  int64
 	Size int
 	Want []Interval
 	Not  bool
+	Mask uint32
 }
 
 // Edges lists the addresses in a value of type t that have to be followed to
@@ -160,6 +162,14 @@ func (w *edgeWalk) std(s *StdInfo, off int64, guards []Guard, depth int) {
 		w.walk(s.Item.Type, off+s.Item.Offset, guards, depth+1)
 	case Bucket:
 		w.walk(s.Item.Type, off+s.Item.Offset, guards, depth+1)
+	case IOError:
+		tag := func(v uint64) Guard {
+			return Guard{Off: e.Ptr, Size: 1, Want: []Interval{{U128{Lo: v}, U128{Lo: v}}}, Mask: 3}
+		}
+		e.Guards = with(tag(TagMessage))
+		w.add(e)
+		e.Guards, e.Add, e.Elem = with(tag(TagCustom)), -TagCustom, s.Child
+		w.add(e)
 	case Once:
 		done := U128{Lo: s.Done}
 		w.walk(s.Item.Type, off+s.Item.Offset, with(Guard{Off: off + s.State, Size: 4, Want: []Interval{{done, done}}}), depth+1)

@@ -20,9 +20,10 @@ const (
 	Table  // HashMap, HashSet
 	Tree   // BTreeMap, BTreeSet
 	Chain  // LinkedList
-	Shared // Rc, Arc
+	Shared // Rc, Arc; the guards of cells and locks, without counters
 	Once   // OnceLock, LazyLock
 	Uninit // MaybeUninit, which prints its name
+	IOError
 
 	Bucket   // a slot of a Table
 	TreeNode // a node of a Tree, of one height
@@ -72,6 +73,17 @@ type StdInfo struct {
 	Path bool // Uninit: the whole path is printed
 }
 
+// The lowest two bits of an IOError's word say what it is
+// (std::io::error::repr_bitpacked): the address of a message, Elem; that of a Custom,
+// Child, and one; in its upper half the number of the system's error; or there one of
+// Item's, an ErrorKind.
+const (
+	TagMessage = iota
+	TagCustom
+	TagOS
+	TagKind
+)
+
 // NodeCap is how many entries a TreeNode holds (alloc::collections::btree::node::CAPACITY).
 const NodeCap = 11
 
@@ -94,6 +106,8 @@ func (s *StdInfo) within(size int64) bool {
 		return in(s.Ptr, 8) && in(s.Len, 8) && in(s.Height, 8)
 	case Once:
 		return in(s.State, 4) && item(s.Item)
+	case IOError:
+		return in(s.Ptr, 8)
 	case Bucket:
 		return item(s.Item)
 	case Link:
@@ -126,6 +140,7 @@ var noted = map[string][]string{
 	"std::sync::lazy_lock::LazyLock":           nil,
 	"core::mem::maybe_uninit::MaybeUninit":     nil,
 	"alloc::ffi::c_str::CString":               nil,
+	"core::marker::PhantomData":                {"T"}, // of an ErrorData
 	"std::path::PathBuf":                       nil,
 	"std::ffi::os_str::OsString":               nil,
 	"alloc::rc::Rc":                            nil,
@@ -136,7 +151,7 @@ var noted = map[string][]string{
 func (r *Reader) note(t *Type, e *dwarf.Entry) {
 	path, _, _ := strings.Cut(t.Name, "<")
 	names, ok := noted[path]
-	if !ok {
+	if !ok || path == "core::marker::PhantomData" && !strings.HasPrefix(t.Name, path+"<std::io::error::ErrorData<") {
 		return
 	}
 	n := note{era: era(e)}
@@ -226,6 +241,20 @@ func (r *Reader) std(t *Type) {
 		s = r.chainInfo(t)
 	case "alloc::rc::Rc", "alloc::sync::Arc":
 		s = sharedInfo(t, r.notes[t].era)
+	case "core::cell::Ref", "core::cell::RefMut":
+		s = pointerInfo(t, "value")
+	case "std::sync::mutex::MutexGuard", "std::sync::poison::mutex::MutexGuard",
+		"std::sync::rwlock::RwLockReadGuard", "std::sync::poison::rwlock::RwLockReadGuard",
+		"std::sync::rwlock::RwLockWriteGuard", "std::sync::poison::rwlock::RwLockWriteGuard":
+		if field(t, "data") != nil {
+			s = pointerInfo(t, "data")
+		} else if s = pointerInfo(t, "lock"); s != nil {
+			if s.Elem, s.Add = find(s.Elem, "data", "value"); s.Elem == nil {
+				s = nil
+			}
+		}
+	case "std::io::error::Error":
+		s = r.errorInfo(t)
 	case "std::sync::once_lock::OnceLock":
 		s = r.onceInfo(t, "value")
 	case "std::sync::lazy_lock::LazyLock":
@@ -502,6 +531,48 @@ func sharedInfo(t *Type, e Era) *StdInfo {
 		s.Len = s.Ptr + p.MetaOff
 	}
 	s.Ptr += p.PtrOff
+	return s
+}
+
+// pointerInfo is that of a field that is a thin pointer, which it is told by its name.
+func pointerInfo(t *Type, name string) *StdInfo {
+	if f := field(t, name); f != nil {
+		if off, to := pointee(f.Type, f.Offset); to != nil {
+			return &StdInfo{Kind: Shared, Ptr: off, Len: -1, Elem: to}
+		}
+	}
+	return nil
+}
+
+// errorInfo is that of an io::Error, whose one word has a type that only a marker
+// beside it names.
+func (r *Reader) errorInfo(t *Type) *StdInfo {
+	word, off := find(t, "repr", "__0", "pointer")
+	mark, _ := find(t, "repr", "__1")
+	if word == nil || mark == nil || word.Size != 8 || !strings.HasPrefix(field(t, "repr").Type.Name, "std::io::error::repr_bitpacked::") {
+		return nil
+	}
+	data := r.param(mark, 0)
+	if data == nil || data.Enum == nil {
+		return nil
+	}
+	s := &StdInfo{Kind: IOError, Ptr: off}
+	for _, v := range data.Enum.Variants {
+		if len(v.Fields) != 1 {
+			continue
+		}
+		switch f := v.Fields[0]; v.Name {
+		case "Simple":
+			s.Item = Field{Type: f.Type}
+		case "SimpleMessage":
+			_, s.Elem = pointee(f.Type, 0)
+		case "Custom":
+			_, s.Child = pointee(f.Type, 0)
+		}
+	}
+	if s.Item.Type == nil || s.Elem == nil || s.Child == nil {
+		return nil
+	}
 	return s
 }
 

@@ -201,6 +201,22 @@ fn main() {
     values![ip("127.0.0.1"), ip("::"), ip("::1"), ip("1::"), ip("1:0:0:2::3"), ip("1:0:2:0:3:0:4:0"), ip("::ffff:1.2.3.4"), ip("::1.2.3.4"), ip("fe80::1"), ip("0:0:1::"), ip("64:ff9b::1"), Ipv4Addr::BROADCAST, Ipv6Addr::LOCALHOST,
         Some(ip("10.0.0.1")), None::<IpAddr>, "1.2.3.4:80".parse::<SocketAddr>(), "[::1]:65535".parse::<SocketAddr>(), "[fe80::1%5]:8".parse::<SocketAddr>(), "[::ffff:1.2.3.4]:0".parse::<SocketAddrV6>(),
         "x".parse::<IpAddr>(), None::<SocketAddr>];
+    // Guards, which print what they guard.
+    let (cell, lock, rw) = (Box::leak(Box::new(RefCell::new(vec![1u8]))), Box::leak(Box::new(Mutex::new(String::from("m")))), Box::leak(Box::new(RwLock::new(Some(3u64)))));
+    let (cell, lock, rw): (&'static RefCell<_>, &'static Mutex<_>, &'static RwLock<_>) = (cell, lock, rw);
+    values![cell.borrow()];
+    values![lock.lock().unwrap(), rw.read().unwrap()];
+    let (mutable, writable) = (Box::leak(Box::new(RefCell::new("m"))), Box::leak(Box::new(RwLock::new(vec![1u16]))));
+    values![mutable.borrow_mut(), writable.write().unwrap()];
+    let (sender, receiver) = std::sync::mpsc::channel::<u8>();
+    values![sender, receiver, std::sync::mpsc::sync_channel::<u8>(1).0, std::sync::Once::new(), std::sync::Condvar::new(), std::sync::Barrier::new(2), std::thread::spawn(|| 1)];
+    values![std::task::Waker::noop()];
+    let context = std::task::Context::from_waker(std::task::Waker::noop());
+    probe_as(&context, format!("{context:?}"));
+    let simple = |k: std::io::ErrorKind| std::io::Error::from(k);
+    values![simple(std::io::ErrorKind::NotFound), simple(std::io::ErrorKind::Other), simple(std::io::ErrorKind::UnexpectedEof), std::fs::read("/tmp\0"), None::<std::io::Error>, Err::<(), _>(simple(std::io::ErrorKind::TimedOut))];
+    let errors = (std::io::Error::from_raw_os_error(2), std::io::Error::other("x"));
+    probe_as(&errors, "(Os { code: 2, kind: NotFound, message: <unreadable> }, Custom { kind: Other, error: <unreadable> })".into());
     // Shared.
     let rc: &Rc<u8> = Box::leak(Box::new(Rc::new(5u8)));
     values![Rc::new(1u8), Rc::clone(rc), Rc::downgrade(rc), std::rc::Weak::<u8>::new(), Rc::<str>::from("shared"), Rc::<str>::from(""), Rc::<[u16]>::from([1, 2]), Rc::<[u16]>::from([]), Rc::<[u128]>::from([1, 2]), Rc::new(()), Rc::<[()]>::from([(), ()]),
