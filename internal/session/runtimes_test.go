@@ -22,10 +22,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// server starts the story "server" and waits until it serves.
-func server(t *testing.T, program string) *exec.Cmd {
+// server starts the story "server", under another root directory if one is given, and
+// waits until it serves.
+func server(t *testing.T, program string, root ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(program, "server", "60")
+	if len(root) > 0 {
+		cmd.SysProcAttr = &unix.SysProcAttr{Chroot: root[0]}
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
