@@ -300,7 +300,8 @@ func TestCounts(t *testing.T) {
 // TestKinds: files of every kind that linkers and profiles make.
 func TestKinds(t *testing.T) {
 	each(t, []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort,
-		fixture.Packed, fixture.PackedDWARF5, fixture.Unpacked, fixture.UnpackedDebug}, func(t *testing.T, p fixture.Profile, rt string) {
+		fixture.Packed, fixture.PackedDWARF5, fixture.Unpacked, fixture.UnpackedDebug,
+		fixture.OptZ, fixture.Thin, fixture.OneUnit, fixture.LTO, fixture.FramePointers}, func(t *testing.T, p fixture.Profile, rt string) {
 		truth, events := run(t, rt, "trace", "flow::**", "--", fixture.Build(t, "flow", p), "recursion")
 		if v := check(t, truth, events, nil); v.Calls == 0 || v.Right == 0 {
 			t.Error("nothing was compared")
