@@ -212,9 +212,88 @@ func TestStdUnknown(t *testing.T) {
 	}
 }
 
+// std makes a container; its words are where a test puts them.
+func std(name string, size int64, s types.StdInfo) *types.Type {
+	return &types.Type{Name: name, Kind: types.Struct, Size: size, Align: 8, Std: &s}
+}
+
+func setElem(link *types.Type) *types.Type {
+	link.Std.Elem = link
+	return link
+}
+
+var (
+	tPair = &types.Type{Name: "(u32, u8)", Kind: types.Tuple, Size: 8, Align: 4,
+		Fields: []types.Field{{Name: "__0", Type: tU32}, {Name: "__1", Offset: 4, Type: tU8}}}
+	tBucket = std("(u32, u8)", 8, types.StdInfo{Kind: types.Bucket, Item: types.Field{Type: tPair}})
+	tTable  = std("HashMap", 24, types.StdInfo{Kind: types.Table, Ptr: 0, Cap: 8, Len: 16, Elem: tBucket})
+	tRing   = std("VecDeque", 32, types.StdInfo{Kind: types.Ring, Ptr: 0, Cap: 8, Head: 16, Len: 24, Elem: tU32})
+	tLeaf   = std("LeafNode", 16, types.StdInfo{Kind: types.TreeNode, Len: 0, Keys: types.Field{Offset: 2, Type: tU8}, Vals: types.Field{Offset: 2, Type: types.UnitType}})
+	tInner  = std("InternalNode", 112, types.StdInfo{Kind: types.TreeNode, Len: 0, Keys: types.Field{Offset: 2, Type: tU8}, Vals: types.Field{Offset: 2, Type: types.UnitType},
+		Children: 16, Child: tLeaf, Follow: 12})
+	tTree  = std("BTreeSet", 24, types.StdInfo{Kind: types.Tree, Set: true, Ptr: 0, Height: 8, Len: 16, Nodes: []*types.Type{tLeaf, tInner}})
+	tLink  = setElem(std("Node", 16, types.StdInfo{Kind: types.Link, Ptr: 0, Item: types.Field{Offset: 8, Type: tU32}}))
+	tChain = std("LinkedList", 16, types.StdInfo{Kind: types.Chain, Ptr: 0, Len: 8, Elem: tLink})
+)
+
+// TestContainers are containers as they are, cut, changed while they were read, and of
+// bytes that are none.
+func TestContainers(t *testing.T) {
+	node := func(n byte, keys ...byte) []byte {
+		b := make([]byte, 16)
+		b[0] = n
+		copy(b[2:], keys)
+		return b
+	}
+	inner := append(node(1, 5), words(30, 40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)...)
+	leaves := memory{10: {Bytes: inner}, 30: {Bytes: node(2, 1, 2)}, 40: {Bytes: node(1, 9)}}
+	// Of four buckets the second is in use: its byte, and its word from the end.
+	table := append(words(0, 0, 4<<32|3, 0), 0xff, 7, 0xff, 0x80)
+	for _, c := range []struct {
+		name string
+		t    *types.Type
+		b    []byte
+		m    memory
+		want Result
+	}{
+		{"table", tTable, words(64, 3, 1), memory{64: {Bytes: table}}, Result{Text: "{3: 4}"}},
+		{"empty table", tTable, words(64, 0, 0), nil, Result{Text: "{}"}},
+		{"table, cut", tTable, words(64, 7, 2), memory{64: {Bytes: table}}, Result{Text: "{3: 4, …}", Truncated: true}},
+		{"table, changed", tTable, words(64, 3, 2), memory{64: {Bytes: table}}, Result{Text: "{3: 4, <unreadable>}", Partial: true}},
+		{"table, unreadable", tTable, words(64, 3, 2), memory{64: {Status: Unreadable}}, Result{Missing: "unreadable"}},
+		{"table, not followed", tTable, words(64, 3, 2), nil, Result{Text: "…", Truncated: true}},
+		{"ring", tRing, words(64, 4, 1, 2), memory{68: {Bytes: words(2<<32 | 1)}}, Result{Text: "[1, 2]"}},
+		{"ring, wrapped", tRing, words(64, 4, 3, 2), memory{76: {Bytes: words(1)[:4]}, 64: {Bytes: words(2)[:4]}}, Result{Text: "[1, 2]"}},
+		{"ring, rest not followed", tRing, words(64, 4, 3, 2), memory{76: {Bytes: words(1)[:4]}}, Result{Text: "[1, …]", Truncated: true}},
+		{"ring, rest unreadable", tRing, words(64, 4, 3, 2), memory{76: {Bytes: words(1)[:4]}, 64: {Status: Unreadable}}, Result{Text: "[1, <unreadable>]", Partial: true}},
+		{"no ring", tRing, words(64, 4, 4, 2), nil, Result{Text: "<invalid length 0x2>", Partial: true}},
+		{"ring too long", tRing, words(64, 4, 0, 5), nil, Result{Text: "<invalid length 0x5>", Partial: true}},
+		{"tree", tTree, words(10, 1, 4), leaves, Result{Text: "{1, 2, 5, 9}"}},
+		{"leaf", tTree, words(30, 0, 2), leaves, Result{Text: "{1, 2}"}},
+		{"empty tree", tTree, words(0, 0, 0), nil, Result{Text: "{}"}},
+		{"tree, changed", tTree, words(10, 1, 5), leaves, Result{Text: "{1, 2, 5, 9, <unreadable>}", Partial: true}},
+		{"tree, child not followed", tTree, words(10, 1, 4), memory{10: leaves[10], 30: leaves[30]}, Result{Text: "{1, 2, 5, …}", Truncated: true}},
+		{"tree, child unreadable", tTree, words(10, 1, 4), memory{10: leaves[10], 30: {Status: Unreadable}}, Result{Text: "{<unreadable>}", Partial: true}},
+		{"tree too high", tTree, words(10, 2, 4), leaves, Result{Text: "…", Truncated: true}},
+		{"no node", tTree, words(10, 0, 4), memory{10: {Bytes: node(12)}}, Result{Text: "{<unreadable>}", Partial: true}},
+		{"chain", tChain, words(8, 2), memory{8: {Bytes: words(9, 1)}, 9: {Bytes: words(0, 2)}}, Result{Text: "[1, 2]"}},
+		{"empty chain", tChain, words(0, 0), nil, Result{Text: "[]"}},
+		{"chain, cut", tChain, words(8, 2), memory{8: {Bytes: words(9, 1)}}, Result{Text: "[1, …]", Truncated: true}},
+		{"chain in a circle", tChain, words(8, 100), memory{8: {Bytes: words(8, 1)}}, Result{Text: "[1, 1, 1, …]", Truncated: true}},
+	} {
+		o := opts
+		o.MaxItems = 8
+		if strings.HasSuffix(c.name, "circle") {
+			o.MaxItems = 3
+		}
+		check(t, c.name, Format(Value{Type: c.t, Bytes: c.b}, c.m, o), c.want)
+	}
+}
+
 func FuzzFormat(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x00\xff\x00\x00\x00\x00\x00\x00\x00"), []byte("\xe2\x82"), 3)
-	all := tuple(tItem, tBool, tChar, slice(tStr), thin(tItem), slice(tItem))
+	f.Add(words(64, 3, 1, 64, 4, 3, 2, 10, 1, 4, 8, 100), words(2, 3, 4, 5, 6, 7, 8), 300)
+	all := tuple(tTable, tRing, tTree, tChain, tItem, tBool, tChar, slice(tStr), thin(tItem), slice(tItem))
 	f.Fuzz(func(t *testing.T, value, mem []byte, hole int) {
 		r := Format(Value{Type: all, Bytes: value, Holes: []Hole{{Off: hole, Size: 4, Why: "optimized out"}}},
 			anywhere(mem), opts)
