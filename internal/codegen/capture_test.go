@@ -91,6 +91,25 @@ w: (unreadable)
 		{name: "untouched", values: []program.Value{strArg}, want: []string{"s: \"far\"\n"}},
 		{name: "choices", values: []program.Value{by("c", choice(), location.RDI)},
 			want: []string{"c: Number(17)\n", "c: Text(\"text\")\n", "c: Boxed(\"boxed\")\n"}},
+		{name: "containers", values: containers(), want: []string{`table: {"early", "late"}
+ring: ["a", "b"]
+chain: ["1", "2"]
+tree: {"k", "l", "m", "n"}
+shared: "shared"
+`}},
+		// The hops from node to node are no pointers that depth counts.
+		{name: "containers", limits: program.Limits{MaxStr: 256, MaxItems: 64, Depth: 1}, values: containers(), want: []string{`table: {…, …} truncated
+ring: […, …] truncated
+chain: […, …] truncated
+tree: {…, …, …, …} truncated
+shared: … truncated
+`}},
+		{name: "containers", limits: program.Limits{MaxStr: 256, MaxItems: 1, Depth: 8}, values: containers(), want: []string{`table: {"early", …} truncated
+ring: ["a", …] truncated
+chain: ["1", …] truncated
+tree: {"k", …} truncated
+shared: "shared"
+`}},
 		{name: "large", limits: program.Limits{MaxStr: 256, MaxItems: 3, Depth: 8}, values: []program.Value{
 			by("a", arrayOf(tU8, 10000), location.RDI),
 			by("v", vecOf(arrayOf(tU8, 10000)), location.RSI),

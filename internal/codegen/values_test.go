@@ -26,6 +26,31 @@ var (
 	tNode  = node("list::Node")
 )
 
+// std makes a container of std, or a part of one.
+func std(name string, size int64, s types.StdInfo) *types.Type {
+	return &types.Type{Name: name, Kind: types.Struct, Size: size, Align: 8, Std: &s}
+}
+
+// containers are what target.c makes by that name.
+func containers() []program.Value {
+	bucket := structOf("(&str, ())", 16, types.Field{Name: "__0", Type: tStr}, types.Field{Name: "__1", Type: tUnit})
+	bucket.Kind = types.Tuple
+	link := std("Node", 24, types.StdInfo{Kind: types.Link, Item: types.Field{Offset: 8, Type: tStr}})
+	link.Std.Elem = link
+	node := types.StdInfo{Kind: types.TreeNode, Len: 176, Keys: types.Field{Type: tStr}, Vals: types.Field{Type: tUnit}}
+	leaf := std("LeafNode", 184, node)
+	node.Children, node.Child, node.Follow = 184, leaf, types.NodeCap+1
+	inner := std("InternalNode", 280, node)
+	return []program.Value{
+		by("table", std("HashSet", 24, types.StdInfo{Kind: types.Table, Cap: 8, Len: 16, Set: true,
+			Elem: std("(&str, ())", 16, types.StdInfo{Kind: types.Bucket, Item: types.Field{Type: bucket}})}), location.RDI),
+		by("ring", std("VecDeque", 32, types.StdInfo{Kind: types.Ring, Cap: 8, Head: 16, Len: 24, Elem: tStr}), location.RSI),
+		by("chain", std("LinkedList", 16, types.StdInfo{Kind: types.Chain, Len: 8, Elem: link}), location.RDX),
+		by("tree", std("BTreeSet", 24, types.StdInfo{Kind: types.Tree, Set: true, Height: 8, Len: 16, Nodes: []*types.Type{leaf, inner}}), location.RCX),
+		by("shared", std("Rc", 8, types.StdInfo{Kind: types.Shared, Len: -1, Add: 16, Elem: tStr}), location.R8),
+	}
+}
+
 func structOf(name string, size int64, fields ...types.Field) *types.Type {
 	return &types.Type{Name: name, Kind: types.Struct, Size: size, Align: 8, Fields: fields}
 }

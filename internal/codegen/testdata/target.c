@@ -87,6 +87,21 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "many")) {
 		for (long i = 0; i < n; i++)
 			hit(i, 0, 0, 0, 0, 0);
+	} else if (!strcmp(what, "containers")) {
+		// As Rust's are in memory. What is not in use has addresses that lead nowhere.
+		slice none = {(void *)8, 3};
+		struct { slice buckets[4]; uint8_t ctrl[20]; } buckets = {{str("late"), none, str("early"), none}, {0xff, 1, 0x80, 2}};
+		struct { void *ctrl; size_t mask, items; } table = {buckets.ctrl, 3, 2};
+		slice places[3] = {str("b"), none, str("a")};
+		struct { slice *ptr; size_t cap, head, len; } ring = {places, 3, 2, 2};
+		struct link { struct link *next; slice item; } second = {0, str("2")}, first = {&second, str("1")};
+		struct { struct link *head; size_t len; } chain = {&first, 2};
+		struct leaf { slice keys[11]; uint16_t len; } left = {{str("k"), none}, 1}, right = {{str("m"), str("n"), none}, 2};
+		struct { struct leaf data; struct leaf *edges[12]; } inner = {{{str("l"), none}, 1}, {&left, &right, (void *)8}};
+		struct { void *root; size_t height, len; } tree = {&inner, 1, 4};
+		struct { size_t strong, weak; slice value; } counted = {1, 1, str("shared")};
+		void *shared = &counted;
+		hit(P(&table), P(&ring), P(&chain), P(&tree), P(&shared), 0);
 	} else if (!strcmp(what, "choices")) {
 		slice s = str("boxed");
 		choice c[3] = {{0, 0, 17, 1}, {1, 0, P("text"), 4}, {2, 0, P(&s), 0}};
