@@ -53,7 +53,13 @@ type root struct {
 const maxRootCost = 20000
 
 // cost is an upper bound of the instructions for an edge.
-func cost(e types.Edge) int { return 32 + 8*intervals(e) }
+func cost(e types.Edge) int {
+	n := 20 + 8*intervals(e)
+	if e.Part != types.NoRing {
+		n += 16
+	}
+	return n
+}
 
 // deep says whether the loop is needed to follow the root's edges.
 func (cs *classes) deep(edges []types.Edge) bool {

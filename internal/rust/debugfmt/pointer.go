@@ -166,7 +166,7 @@ func (p *printer) text(t *types.Type, addr, n uint64) {
 		b = b[:p.opt.MaxStr]
 	}
 	more := uint64(len(b)) < n
-	if t.Text != types.StrText && t.Era == types.Between && !sameEver(t.Text, b) {
+	if t.Text != types.StrText && t.Era == types.Untested && !sameEver(t.Text, b) {
 		p.missing("unsupported: how this compiler's " + printable(Ident(t.Name)) + " is escaped")
 		return
 	}

@@ -137,6 +137,7 @@ var noted = map[string][]string{
 	"alloc::collections::btree::map::BTreeMap": {"K", "V"},
 	"hashbrown::raw::RawTable":                 {"T"},
 	"std::sync::once_lock::OnceLock":           nil,
+	"std::sync::poison::mutex::Mutex":          nil,
 	"std::sync::lazy_lock::LazyLock":           nil,
 	"core::mem::maybe_uninit::MaybeUninit":     nil,
 	"alloc::ffi::c_str::CString":               nil,
@@ -159,6 +160,7 @@ func (r *Reader) note(t *Type, e *dwarf.Entry) {
 		n.params = append(n.params, r.parameter(e, name))
 	}
 	r.notes[t] = n
+	t.Era = n.era
 }
 
 // param is a noted generic parameter of t; nil if the debug info does not have it.
@@ -175,14 +177,13 @@ func era(e *dwarf.Entry) Era {
 	minor, _, _ := strings.Cut(v, ".")
 	n, err := strconv.Atoi(minor)
 	switch {
-	case !ok || err != nil || n < 0:
-		return Between
-	case n <= 63:
+	case !ok || err != nil:
+	case n == 63:
 		return Old
-	case n >= 95:
+	case n >= 95 && n <= 97:
 		return New
 	}
-	return Between
+	return Untested
 }
 
 // textOf is the type of the bytes of an unsized text, nil if name is not that of one.
@@ -266,7 +267,7 @@ func (r *Reader) std(t *Type) {
 			s = &StdInfo{Kind: Shared, Ptr: f.Offset + p.PtrOff, Len: f.Offset + p.MetaOff, Elem: TextBytes(CText, r.notes[t].era)}
 		}
 	case "core::mem::maybe_uninit::MaybeUninit":
-		if e := r.notes[t].era; e != Between {
+		if e := r.notes[t].era; e != Untested {
 			s = &StdInfo{Kind: Uninit, Path: e == Old}
 		}
 	}

@@ -61,9 +61,9 @@ type Type struct {
 	// debug info says so.
 	File string
 	Line int
-	// Text and Era are those of a Str.
-	Text Text
-	Era  Era
+	Text Text // Str
+	// Era is set for Str, and for what in std has changed without a trace in debug info.
+	Era Era
 }
 
 // Field is one field of a struct, tuple, union or variant. Tuple fields are
@@ -190,20 +190,20 @@ const (
 type Era uint8
 
 const (
-	Between Era = iota // never tested
-	Old                // 1.63
-	New                // 1.95 or later
+	Untested Era = iota
+	Old          // 1.63
+	New          // 1.95 to 1.97
 )
 
 // textTypes are the types of OsText and CText, by era.
 var textTypes = [...][3]*Type{
 	OsText: {
-		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: Between},
+		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: Untested},
 		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: Old},
 		{Name: "std::path::Path", Kind: Str, Size: 1, Align: 1, Text: OsText, Era: New},
 	},
 	CText: {
-		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: Between},
+		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: Untested},
 		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: Old},
 		{Name: "core::ffi::c_str::CStr", Kind: Str, Size: 1, Align: 1, Text: CText, Era: New},
 	},
