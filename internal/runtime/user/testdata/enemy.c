@@ -215,10 +215,12 @@ static void cancel(void) {
 
 // kill: children are killed in the midst of their calls.
 static void killed(void) {
+	pid_t me = getpid();
 	while (!over) {
 		int st;
 		pid_t p = fork();
 		if (p == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (p == 0 && getppid() != me) _exit(0); // it had ended before
 		if (p == 0) for (int i = 0;; i++) if (inside(i) != i + 1) _exit(9);
 		usleep(500 + work % 7 * 100);
 		kill(p, SIGKILL);
