@@ -68,11 +68,17 @@ func (p *process) unguard(ctx context.Context) error {
 	g := p.guard
 	if g == nil { // a fork's, or a killed tracer's
 		var err error
-		if g, err = fault.Open(ctx, p.t, p.handler); errors.Is(err, fault.ErrNoHandler) {
+		g, err = fault.Open(ctx, p.t, p.handler)
+		switch {
+		case errors.Is(err, unix.EIO), errors.Is(err, unix.EFAULT):
+			// A fork that began before it was mapped, or that is ending.
+			p.handler = inject.Region{}
+			return nil
+		case errors.Is(err, fault.ErrNoHandler):
 			p.regions = append(p.regions, mapping{p.handler, true})
 			p.handler = inject.Region{}
 			return nil
-		} else if err != nil {
+		case err != nil:
 			return err
 		}
 	}
