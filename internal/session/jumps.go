@@ -2,11 +2,9 @@ package session
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 
+	"ferrotrace/internal/runtime/user"
 	"ferrotrace/internal/target"
 )
 
@@ -26,15 +24,9 @@ func (e *jumpsError) Hint() string {
 // whatever is there in memory, and goes on behind it, which may be inside of a jump. To
 // follow a command's children it does so in every process that runs the file.
 func (r *run) jumps() error {
-	entries, err := os.ReadDir("/proc")
+	pids, err := target.PIDs()
 	if err != nil {
 		return err
-	}
-	var pids []int
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			pids = append(pids, pid)
-		}
 	}
 	var inodes []uint64
 	for _, f := range r.files {
@@ -50,8 +42,7 @@ func (r *run) jumps() error {
 		if err != nil {
 			continue
 		}
-		ours := slices.ContainsFunc(maps, func(m target.Mapping) bool { return strings.HasPrefix(m.Path, "/memfd:ferrotrace") })
-		if ours && slices.ContainsFunc(maps, func(m target.Mapping) bool { return m.Exec && slices.Contains(inodes, m.Inode) }) {
+		if slices.ContainsFunc(maps, user.Ours) && slices.ContainsFunc(maps, func(m target.Mapping) bool { return m.Exec && slices.Contains(inodes, m.Inode) }) {
 			return &jumpsError{pid}
 		}
 	}

@@ -120,7 +120,7 @@ func (r *run) openTarget(ctx context.Context) error {
 		paths = [][2]string{{path, name}}
 	}
 	for _, p := range paths {
-		if slices.ContainsFunc(r.files, func(f *file) bool { return sameFile(f.path, p[0]) }) {
+		if slices.ContainsFunc(r.files, func(f *file) bool { return target.SameFile(f.path, p[0]) }) {
 			continue
 		}
 		r.o.Doing("reading " + p[1])
@@ -148,12 +148,6 @@ func (r *run) unmapped() {
 			r.o.Note("process %d has not mapped %s: its calls are shown if it does", p.PID, r.files[0].shown)
 		}
 	}
-}
-
-func sameFile(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // find returns what the patterns match, by file. A function that several match is

@@ -212,6 +212,29 @@ func Alive(pid int, start uint64) bool {
 	return err == nil && st.start == start && st.state != 'Z' && st.state != 'X'
 }
 
+// PIDs are the processes that there are.
+func PIDs() (pids []int, err error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// SameFile says whether two paths lead to one file.
+func SameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
 // Comm is the name of a thread, "" if it has ended.
 func Comm(tid int) string {
 	b, err := os.ReadFile(proc(tid, "comm"))

@@ -7,7 +7,6 @@ import (
 
 	"ferrotrace/internal/runtime/user/fault"
 	"ferrotrace/internal/runtime/user/inject"
-	"ferrotrace/internal/x86"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,23 +18,14 @@ func (p *process) placeHandler(ctx context.Context, near uint64) error {
 	if p.handler.Size >= size {
 		return p.journal.PlanRegion(ctx, p.handler)
 	}
-	for tries := 0; ; tries++ {
-		at, err := p.t.FreeRange(ctx, near, size)
-		if err != nil {
-			return err
-		}
-		r := x86.Range{Low: at, High: at + size}
-		err = p.mapCode(ctx, r)
-		if err == nil {
-			// It is not one of the others, for it may have to stay.
-			p.regions = p.regions[:len(p.regions)-1]
-			p.handler = inject.Region{Addr: r.Low, Size: size}
-			return nil
-		}
-		if !errors.Is(err, unix.EEXIST) || tries == maxTries {
-			return err
-		}
+	r, err := p.mapNear(ctx, near, size)
+	if err != nil {
+		return err
 	}
+	// It is not one of the others, for it may have to stay.
+	p.regions = p.regions[:len(p.regions)-1]
+	p.handler = r
+	return nil
 }
 
 // endbr64 is the length of that instruction: a site at one is moved behind it.
@@ -90,7 +80,7 @@ func (p *process) unguard(ctx context.Context) error {
 	// A fault of the program's own may be on its way through.
 	for tries := 0; !keep; tries++ {
 		inside := map[int]bool{}
-		if err := p.addInside(ctx, []inject.Range{{Start: p.handler.Addr, End: p.handler.Addr + p.handler.Size}}, inside); err != nil {
+		if err := p.addInside(ctx, []inject.Range{p.handler.Range()}, inside); err != nil {
 			return err
 		}
 		if len(inside) == 0 {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,15 +18,9 @@ import (
 // forks are the other processes that share the memory of p, without those that have been
 // seen before, to which it adds all there are.
 func (p *process) forks(seen map[int]bool) (pids []int) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || pid == p.pid || pid == os.Getpid() || seen[pid] {
+	all, _ := target.PIDs()
+	for _, pid := range all {
+		if pid == p.pid || pid == os.Getpid() || seen[pid] {
 			continue
 		}
 		seen[pid] = true

@@ -30,7 +30,7 @@ func orphans(ctx context.Context, t *inject.Tracee, js []*inject.Journal) error 
 	}
 	var errs []error
 	for _, m := range ms {
-		if isOurs(m.Path) && m.Offset == 0 && !noted[m.Start] {
+		if Ours(m) && m.Offset == 0 && !noted[m.Start] {
 			errs = append(errs, t.Munmap(ctx, m.Start, m.End-m.Start))
 		}
 	}
@@ -44,6 +44,10 @@ func orphans(ctx context.Context, t *inject.Tracee, js []*inject.Journal) error 
 	}
 	return errors.Join(errs...)
 }
+
+// Ours says whether a mapping is of memory that this runtime has put into a process, and
+// that has a name. Where there is one there may be jumps.
+func Ours(m target.Mapping) bool { return isOurs(m.Path) }
 
 // isOurs is whether a name is that of a file in memory that this package, or package
 // inject, makes.

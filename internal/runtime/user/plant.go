@@ -178,9 +178,22 @@ func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*
 		if _, err := p.stopAll(ctx, inside...); err != nil {
 			return nil, err
 		}
-		ways, frames, busy, err := p.standing(ctx, moves, bounds(inside))
-		if err == nil && !busy {
-			bad, err = p.apply(ctx, writes, owner, ways, frames)
+		var ways []way
+		var frames []frame
+		busy := false
+		threads, err := p.t.Threads(ctx)
+		if err == nil {
+			p.findThreadID(ctx, threads)
+			ways, frames, busy = p.standing(ctx, threads, bounds(inside), func(ip uint64) (uint64, bool) {
+				pt := moves[ip]
+				if pt == nil {
+					return 0, false
+				}
+				return pt.Planted(ip), true
+			})
+			if !busy {
+				bad, err = p.apply(ctx, writes, owner, ways, frames)
+			}
 		}
 		if rerr := p.resume(); rerr != nil || err != nil {
 			return bad, errors.Join(err, rerr)
@@ -233,28 +246,40 @@ type way struct {
 	ip  uint64
 }
 
-// standing looks where the stopped threads are. Those that stand at a displaced
-// instruction, or will come back to one from a signal handler, have to be moved. busy:
-// one can't be, for it is to begin a system call anew that lies before.
-func (p *process) standing(ctx context.Context, moves map[uint64]*patch.Patch, within inject.Range) (ways []way, frames []frame, busy bool, err error) {
-	threads, err := p.t.Threads(ctx)
-	if err != nil {
-		return nil, nil, false, err
-	}
-	p.findThreadID(ctx, threads)
-	in := func(ip uint64) bool { return moves[ip] != nil }
+// standing looks which of the stopped threads stand where they have to go on elsewhere,
+// as to says, or will come back there from a signal handler; those places lie in within.
+// busy: one can't be moved, for it is to begin a system call anew that lies before.
+func (p *process) standing(ctx context.Context, threads []inject.ThreadState, within inject.Range, to func(ip uint64) (uint64, bool)) (ways []way, frames []frame, busy bool) {
+	in := func(ip uint64) bool { _, ok := to(ip); return ok }
 	for _, th := range threads {
-		if pt := moves[th.Regs.Rip]; pt != nil {
+		if ip, ok := to(th.Regs.Rip); ok {
 			if th.InSyscall() {
-				return nil, nil, true, nil
+				return nil, nil, true
 			}
-			ways = append(ways, way{th.TID, pt.Planted(th.Regs.Rip)})
+			ways = append(ways, way{th.TID, ip})
 		}
 		for _, f := range p.interrupted(ctx, th.Regs.Rsp, within, in) {
-			frames = append(frames, frame{f.addr, moves[f.ip].Planted(f.ip)})
+			ip, _ := to(f.ip)
+			frames = append(frames, frame{f.addr, ip})
 		}
 	}
-	return ways, frames, false, nil
+	return ways, frames, false
+}
+
+// move has stopped threads go on elsewhere, now and when they come back from signal
+// handlers.
+func (p *process) move(ctx context.Context, ways []way, frames []frame) error {
+	for _, w := range ways {
+		if err := p.t.SetRIP(ctx, w.tid, w.ip); err != nil {
+			return err
+		}
+	}
+	for _, f := range frames {
+		if err := p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, f.ip), f.addr); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // apply makes writes, all threads being stopped, and moves threads. A patch of which
@@ -277,29 +302,17 @@ func (p *process) apply(ctx context.Context, writes []inject.Patch, owner []*pat
 			bad[s.Addr] = err
 		}
 	}
-	gone := func(ip uint64) bool {
-		for _, pt := range owner {
-			if bad[pt.Addr] != nil && ip-pt.Trampoline < uint64(len(pt.Code.Bytes)) {
-				return true
-			}
+	if len(bad) > 0 {
+		gone := func(ip uint64) bool {
+			return slices.ContainsFunc(owner, func(pt *patch.Patch) bool {
+				return bad[pt.Addr] != nil && ip-pt.Trampoline < uint64(len(pt.Code.Bytes))
+			})
 		}
-		return false
+		ways = slices.DeleteFunc(ways, func(w way) bool { return gone(w.ip) })
+		frames = slices.DeleteFunc(frames, func(f frame) bool { return gone(f.ip) })
 	}
-	for _, w := range ways {
-		if len(bad) > 0 && gone(w.ip) {
-			continue
-		}
-		if err := p.t.SetRIP(ctx, w.tid, w.ip); err != nil {
-			return bad, err
-		}
-	}
-	for _, f := range frames {
-		if len(bad) > 0 && gone(f.ip) {
-			continue
-		}
-		if err := p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, f.ip), f.addr); err != nil {
-			return bad, err
-		}
+	if err := p.move(ctx, ways, frames); err != nil {
+		return bad, err
 	}
 	// Threads that the stop did not reach see the new code no later than this.
 	if err := p.t.Membarrier(ctx); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {

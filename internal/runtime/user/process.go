@@ -95,9 +95,6 @@ func enter(ctx context.Context, pid int, held *target.Command) (p *process, err 
 // probes of code near an address.
 func (p *process) furnish(ctx context.Context, l *shm.Layout, image *jit.Image, probes int, near uint64) (err error) {
 	p.image = image
-	if p.began, err = startOf(p.pid); err != nil {
-		return err
-	}
 	if err := p.t.Stop(ctx); err != nil {
 		return err
 	}
@@ -113,16 +110,6 @@ func (p *process) furnish(ctx context.Context, l *shm.Layout, image *jit.Image, 
 		return err
 	}
 	return p.placeHandler(ctx, near)
-}
-
-// startOf is when a process began, in clock ticks since boot.
-func startOf(pid int) (uint64, error) {
-	proc, err := target.Open(pid)
-	if err != nil {
-		return 0, err
-	}
-	defer proc.Close()
-	return proc.Start, nil
 }
 
 // share makes the shared memory, which belongs to the process: a limit on memory is
@@ -210,19 +197,24 @@ func (p *process) place(ctx context.Context, near uint64) (err error) {
 		return err
 	}
 	code := p.image.Link(p.regions[0].Addr, p.block)
-	size := pages(uint64(len(code)))
+	r, err := p.mapNear(ctx, near, pages(uint64(len(code))))
+	if err != nil {
+		return err
+	}
+	p.code = r.Range()
+	return p.t.WriteMem(ctx, code, r.Addr)
+}
+
+// mapNear maps memory for code in reach of an address.
+func (p *process) mapNear(ctx context.Context, near, size uint64) (inject.Region, error) {
 	for tries := 0; ; tries++ {
 		at, err := p.t.FreeRange(ctx, near, size)
 		if err != nil {
-			return err
+			return inject.Region{}, err
 		}
 		err = p.mapCode(ctx, x86.Range{Low: at, High: at + size})
-		if err == nil {
-			p.code = inject.Range{Start: at, End: at + size}
-			return p.t.WriteMem(ctx, code, at)
-		}
 		if !errors.Is(err, unix.EEXIST) || tries == maxTries {
-			return err
+			return inject.Region{Addr: at, Size: size}, err
 		}
 	}
 }
@@ -351,13 +343,7 @@ func (p *process) stopAll(ctx context.Context, ranges ...inject.Range) (*inject.
 }
 
 func (p *process) lookUpStacks() {
-	p.stacks = nil
-	proc, err := target.Open(p.pid)
-	if err != nil {
-		return
-	}
-	defer proc.Close()
-	p.stacks, _ = proc.Maps()
+	p.stacks, _ = mapsOf(p.pid)
 }
 
 // stackEnd is the end of the mapping around a stack pointer, or how far is looked at most.

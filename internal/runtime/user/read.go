@@ -220,7 +220,7 @@ func (p *process) addInside(ctx context.Context, code []inject.Range, tids map[i
 	if err != nil {
 		return err
 	}
-	in := func(ip uint64) bool { return contains(code, ip) }
+	in := func(ip uint64) bool { return inject.InAny(code, ip) }
 	threads, err := p.t.Threads(ctx)
 	for _, th := range threads {
 		if in(th.Regs.Rip) || len(p.interrupted(ctx, th.Regs.Rsp, bounds(code), in)) > 0 {

@@ -1,6 +1,7 @@
 package user
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -86,7 +87,7 @@ func (p *process) restore(ctx context.Context) error {
 	}
 	code := p.codeRegions()
 	sorted := slices.Clone(p.patches)
-	slices.SortFunc(sorted, func(a, b *patch.Patch) int { return compare(a.Trampoline, b.Trampoline) })
+	slices.SortFunc(sorted, func(a, b *patch.Patch) int { return cmp.Compare(a.Trampoline, b.Trampoline) })
 	restored := len(inside) == 0
 	pause, fewest := stopWait, math.MaxInt
 	for begin := time.Now(); ; {
@@ -167,50 +168,28 @@ func (p *process) leavePadding(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in := func(ip uint64) bool { return to[ip] != 0 }
-	for _, th := range threads {
-		if in(th.Regs.Rip) {
-			if err := p.t.SetRIP(ctx, th.TID, to[th.Regs.Rip]); err != nil {
-				return err
-			}
-		}
-		for _, f := range p.interrupted(ctx, th.Regs.Rsp, bounds(within), in) {
-			if err := p.t.WriteMem(ctx, binary.LittleEndian.AppendUint64(nil, to[f.ip]), f.addr); err != nil {
-				return err
-			}
-		}
+	ways, frames, busy := p.standing(ctx, threads, bounds(within), func(ip uint64) (uint64, bool) {
+		at, ok := to[ip]
+		return at, ok
+	})
+	if busy {
+		return inject.ErrBusy
 	}
-	return nil
-}
-
-func compare(a, b uint64) int {
-	if a < b {
-		return -1
-	}
-	if a > b {
-		return 1
-	}
-	return 0
+	return p.move(ctx, ways, frames)
 }
 
 // codeRegions are the places that a thread can be inside, in order.
 func (p *process) codeRegions() (rs []inject.Range) {
 	for _, m := range p.regions {
 		if m.code {
-			rs = append(rs, inject.Range{Start: m.Addr, End: m.Addr + m.Size})
+			rs = append(rs, m.Range())
 		}
 	}
-	if h := p.handler; h.Size > 0 {
-		rs = append(rs, inject.Range{Start: h.Addr, End: h.Addr + h.Size})
+	if p.handler.Size > 0 {
+		rs = append(rs, p.handler.Range())
 	}
-	slices.SortFunc(rs, func(a, b inject.Range) int { return compare(a.Start, b.Start) })
+	slices.SortFunc(rs, func(a, b inject.Range) int { return cmp.Compare(a.Start, b.Start) })
 	return rs
-}
-
-// contains looks an address up in ranges in order.
-func contains(rs []inject.Range, addr uint64) bool {
-	i := sort.Search(len(rs), func(i int) bool { return rs[i].End > addr })
-	return i < len(rs) && rs[i].Start <= addr
 }
 
 // leave sees threads out of code of ours, and returns how many are there still. Those that
@@ -253,7 +232,7 @@ func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inj
 	}
 	// own is where a thread has to go on; ok is false if it has to be waited for.
 	own := func(ip uint64) (uint64, bool) {
-		if !contains(code, ip) {
+		if !inject.InAny(code, ip) {
 			return ip, true
 		}
 		i := sort.Search(len(sorted), func(i int) bool { return sorted[i].Trampoline+uint64(len(sorted[i].Code.Bytes)) > ip })
@@ -262,7 +241,7 @@ func (p *process) moveOut(ctx context.Context, sorted []*patch.Patch, code []inj
 		}
 		return ip, false
 	}
-	in := func(ip uint64) bool { return contains(code, ip) }
+	in := func(ip uint64) bool { return inject.InAny(code, ip) }
 	for _, th := range threads {
 		if to, ok := own(th.Regs.Rip); !ok {
 			left++

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -139,7 +140,7 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 	}
 	var aims []aim
 	near := uint64(0)
-	for _, path := range sortedKeys(byPath) {
+	for _, path := range slices.Sorted(maps.Keys(byPath)) {
 		t := texts[path]
 		b, err := bias(ms, path, offsets(byPath[path]), t)
 		if err != nil {
@@ -153,6 +154,7 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 			near = r[0].Low + b
 		}
 	}
+	p.began = proc.Start
 	if err := p.furnish(ctx, s.layout, s.image, len(probes), near); err != nil {
 		return nil, nil, err
 	}
@@ -189,15 +191,6 @@ func offsets(probes []runtime.Probe) []uint64 {
 		offs[i] = pr.Offset
 	}
 	return offs
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // places sorts probes of one file by address; what happens at one is in the order of

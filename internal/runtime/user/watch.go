@@ -3,7 +3,6 @@ package user
 import (
 	"context"
 	"encoding/binary"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"ferrotrace/internal/runtime/user/asm"
 	"ferrotrace/internal/runtime/user/fault"
 	"ferrotrace/internal/runtime/user/inject"
-	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
 	"ferrotrace/internal/runtime/user/shm"
 	"ferrotrace/internal/target"
@@ -30,9 +28,6 @@ type watched struct {
 	program patch.Program
 }
 
-// Offsets in struct pt_regs of the first argument.
-const regDI = 112
-
 // watches is what is known of the watched functions of a process.
 type watches struct {
 	unwatched []string        // those that should be, for the sake of reads, and are not
@@ -43,9 +38,9 @@ type watches struct {
 // watchedCalls are the functions that are watched, if the C library has them.
 func watchedCalls(block uint64) []watched {
 	quiet := func(call int32) patch.Program {
-		return body(1<<(regDI/8), func(a *asm.Assembler) {
+		return patch.Inline(asm.Set(asm.RAX, asm.R11), []asm.Reg{asm.RDI}, func(a *asm.Assembler) {
 			end := a.NewLabel()
-			a.Load(8, asm.RAX, asm.At(asm.RDI, regDI))
+			a.Load(8, asm.RAX, asm.At(asm.RDI, patch.RegOffset(asm.RDI)))
 			a.ALUImm(asm.CMP, 4, asm.RAX, call)
 			a.JccNear(asm.NE, end)
 			a.MovImm(asm.R11, int64(block))
@@ -58,24 +53,12 @@ func watchedCalls(block uint64) []watched {
 		{"prctl", quiet(unix.PR_SET_SECCOMP)},
 		{"syscall", quiet(unix.SYS_SECCOMP)},
 		// The child runs in its parent's memory, where the parent's numbers are at hand.
-		{"vfork", body(0, func(a *asm.Assembler) {
+		{"vfork", patch.Inline(asm.Set(asm.R11), nil, func(a *asm.Assembler) {
 			a.MovImm(asm.R11, int64(block))
 			a.StoreImm(8, asm.At(asm.R11, shm.ProcTID), 0)
 			a.StoreImm(4, asm.At(asm.R11, shm.ProcPID), 0)
 		})},
 	}
-}
-
-// body makes a program that is written in place, may use rax and r11, and reads some
-// words of its context.
-func body(regs uint32, write func(*asm.Assembler)) patch.Program {
-	var a asm.Assembler
-	write(&a)
-	b, _, err := a.Finish()
-	if err != nil {
-		panic(err) // the same instructions each time
-	}
-	return patch.Program{Body: b, Clobbers: asm.Set(asm.RAX, asm.R11), Context: jit.Context{Regs: regs}}
 }
 
 // watch adds what is to be watched to aims: in the C library's file, or in the program
@@ -90,7 +73,7 @@ func (p *process) watch(proc *target.Process, ms []target.Mapping, aims []aim) [
 		}
 		return aims
 	}
-	at := slices.IndexFunc(aims, func(a aim) bool { return sameFile(a.path, path) })
+	at := slices.IndexFunc(aims, func(a aim) bool { return target.SameFile(a.path, path) })
 	if at < 0 {
 		at = len(aims)
 		aims = append(aims, aim{path: path, text: lib, bias: base})
@@ -113,7 +96,7 @@ func (p *process) watch(proc *target.Process, ms []target.Mapping, aims []aim) [
 	}
 	for _, w := range reads {
 		// What a static program does not have it does not call.
-		if !add(watched{w.Name, w.Program}) && !w.Optional && !sameFile(path, proc.Path) {
+		if !add(watched{w.Name, w.Program}) && !w.Optional && !target.SameFile(path, proc.Path) {
 			p.unwatched = append(p.unwatched, w.Name)
 		}
 		p.calls = append(p.calls, lib.ranges(w.Name, base)...)
@@ -125,12 +108,6 @@ func (p *process) watch(proc *target.Process, ms []target.Mapping, aims []aim) [
 		aims[at].places = append(aims[at].places, *pl)
 	}
 	return aims
-}
-
-func sameFile(a, b string) bool {
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return a == b || errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // cLibrary finds the file that has the C library's functions.

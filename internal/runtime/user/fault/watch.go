@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"ferrotrace/internal/runtime/user/asm"
-	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
 	"ferrotrace/internal/runtime/user/shm"
 
@@ -25,40 +24,30 @@ type Watch struct {
 // Inner are functions of C libraries that the watched ones call, if they are there.
 var Inner = []string{"__libc_sigaction", "__sigaction", "__sigprocmask", "__pthread_sigmask"}
 
-// Offsets in struct pt_regs (arch/x86/include/uapi/asm/ptrace.h).
-const (
-	regDI = 112
-	regSI = 104
-	regDX = 96
-	regCX = 88
-	regR8 = 72
-	regR9 = 64
-)
-
 // Watches are the functions to be watched, for a process block. Other ways to these
 // calls, such as signal, sigset, sighold and siglongjmp, are by way of them in both
 // glibc and musl.
 func Watches(block uint64) []Watch {
 	return []Watch{
 		{Name: "sigaction", Program: sigaction(block)}, // (sig, act, old)
-		{Name: "sigprocmask", Program: unlessNull(block, regSI)},
-		{Name: "pthread_sigmask", Program: unlessNull(block, regSI)},
+		{Name: "sigprocmask", Program: unlessNull(block, asm.RSI)},
+		{Name: "pthread_sigmask", Program: unlessNull(block, asm.RSI)},
 		// These have masks of their own.
-		{Name: "sigsuspend", Program: unlessNull(block, regDI), Optional: true},
-		{Name: "ppoll", Program: unlessNull(block, regCX), Optional: true},
-		{Name: "pselect", Program: unlessNull(block, regR9), Optional: true},
-		{Name: "epoll_pwait", Program: unlessNull(block, regR8), Optional: true},
-		{Name: "epoll_pwait2", Program: unlessNull(block, regR8), Optional: true},
-		{Name: "setcontext", Program: unlessNull(block, regDI), Optional: true},
-		{Name: "swapcontext", Program: unlessNull(block, regSI), Optional: true},
+		{Name: "sigsuspend", Program: unlessNull(block, asm.RDI), Optional: true},
+		{Name: "ppoll", Program: unlessNull(block, asm.RCX), Optional: true},
+		{Name: "pselect", Program: unlessNull(block, asm.R9), Optional: true},
+		{Name: "epoll_pwait", Program: unlessNull(block, asm.R8), Optional: true},
+		{Name: "epoll_pwait2", Program: unlessNull(block, asm.R8), Optional: true},
+		{Name: "setcontext", Program: unlessNull(block, asm.RDI), Optional: true},
+		{Name: "swapcontext", Program: unlessNull(block, asm.RSI), Optional: true},
 	}
 }
 
 // unlessNull turns direct reads off if an argument is not null.
-func unlessNull(block uint64, arg int32) patch.Program {
-	return program(1<<(arg/8), func(a *asm.Assembler) {
+func unlessNull(block uint64, arg asm.Reg) patch.Program {
+	return patch.Inline(asm.Set(asm.RAX), []asm.Reg{arg}, func(a *asm.Assembler) {
 		end := a.NewLabel()
-		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, arg), 0)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, patch.RegOffset(arg)), 0)
 		a.JccNear(asm.E, end)
 		a.MovImm(asm.RAX, int64(block))
 		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirect), 0)
@@ -80,19 +69,20 @@ const (
 // sigaction turns direct reads off if a signal's action is about to change, and notes
 // that the program gets to know the handler of one that is ours.
 func sigaction(block uint64) patch.Program {
-	p := program(1<<(regDI/8)|1<<(regSI/8)|1<<(regDX/8), func(a *asm.Assembler) {
+	// rcx, rsi and r11 are the system call's.
+	return patch.Inline(asm.Set(asm.RAX, asm.RCX, asm.RSI, asm.R11), []asm.Reg{asm.RDI, asm.RSI, asm.RDX}, func(a *asm.Assembler) {
 		ours, replaced, others, fork, drained, end := a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel(), a.NewLabel()
 		a.MovImm(asm.RAX, int64(block))
-		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGSEGV))
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, patch.RegOffset(asm.RDI)), int32(unix.SIGSEGV))
 		a.Jcc(asm.E, ours)
-		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, regDI), int32(unix.SIGBUS))
+		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RDI, patch.RegOffset(asm.RDI)), int32(unix.SIGBUS))
 		a.Jcc(asm.NE, others)
 		a.Bind(ours)
-		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regDX), 0)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, patch.RegOffset(asm.RDX)), 0)
 		a.JccNear(asm.E, replaced)
 		a.StoreImm(4, asm.At(asm.RAX, shm.ProcSaved), 1)
 		a.Bind(replaced)
-		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, patch.RegOffset(asm.RSI)), 0)
 		a.Jcc(asm.E, end)
 		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirect), 0)
 		a.ALUMemImm(asm.CMP, 4, asm.At(asm.RAX, shm.ProcDirected), 0)
@@ -126,27 +116,15 @@ func sigaction(block uint64) patch.Program {
 		a.ALUImm(asm.ADD, 8, asm.RSP, 32)
 		a.Jmp(end)
 		a.Bind(others)
-		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, regSI), 0)
+		a.ALUMemImm(asm.CMP, 8, asm.At(asm.RDI, patch.RegOffset(asm.RSI)), 0)
 		a.Jcc(asm.E, end)
 		a.StoreImm(4, asm.At(asm.RAX, shm.ProcDirect), 0)
 		a.Bind(end)
 	})
-	p.Clobbers |= asm.Set(asm.RCX, asm.RSI, asm.R11) // the kernel's
-	return p
 }
 
 // waits are the system calls of watched functions that a thread may wait in; its mask has
 // changed then.
 var waits = map[uint64]bool{
 	unix.SYS_RT_SIGSUSPEND: true, unix.SYS_PPOLL: true, unix.SYS_PSELECT6: true, unix.SYS_EPOLL_PWAIT: true, unix.SYS_EPOLL_PWAIT2: true,
-}
-
-func program(regs uint32, write func(*asm.Assembler)) patch.Program {
-	var a asm.Assembler
-	write(&a)
-	b, _, err := a.Finish()
-	if err != nil {
-		panic(err) // the same instructions each time
-	}
-	return patch.Program{Body: b, Clobbers: asm.Set(asm.RAX), Context: jit.Context{Regs: regs}}
 }

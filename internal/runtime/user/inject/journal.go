@@ -83,6 +83,9 @@ type Patch struct {
 // Region is memory that was mapped into the process.
 type Region struct{ Addr, Size uint64 }
 
+// Range is where it is.
+func (r Region) Range() Range { return Range{r.Addr, r.Addr + r.Size} }
+
 type entry struct {
 	addr     uint64
 	live     bool
@@ -415,7 +418,7 @@ func (j *Journal) Restore(ctx context.Context) (restored int, conflicts []*Confl
 			return err
 		}
 		for _, th := range j.t.threads {
-			if th.stopped && inAny(ranges, th.regs.Rip) {
+			if th.stopped && InAny(ranges, th.regs.Rip) {
 				err = fmt.Errorf("%w: thread %d is inside a patch, at %#x", ErrBusy, th.tid, th.regs.Rip)
 			}
 		}

@@ -20,14 +20,15 @@ type Range struct{ Start, End uint64 }
 
 func (r Range) has(addr uint64) bool { return r.Start <= addr && addr < r.End }
 
-// sorted is ranges in order of address, as inAny wants them. They may not overlap.
+// sorted is ranges in order of address, as InAny wants them. They may not overlap.
 func sorted(rs []Range) []Range {
 	rs = slices.Clone(rs)
 	slices.SortFunc(rs, func(a, b Range) int { return cmp.Compare(a.Start, b.Start) })
 	return rs
 }
 
-func inAny(rs []Range, addr uint64) bool {
+// InAny looks an address up in ranges, which are in order of address and do not overlap.
+func InAny(rs []Range, addr uint64) bool {
 	_, found := slices.BinarySearchFunc(rs, addr, func(r Range, a uint64) int {
 		switch {
 		case r.has(a):
@@ -396,7 +397,7 @@ func (t *Tracee) elsewhere(th *thread, ranges []Range) (bool, error) {
 		return false, nil
 	}
 	// A call that is restarted begins two bytes before.
-	return !inAny(ranges, pc) && !inAny(ranges, pc-2) && !t.stackHas(sp, ranges), nil
+	return !InAny(ranges, pc) && !InAny(ranges, pc-2) && !t.stackHas(sp, ranges), nil
 }
 
 // Elsewhere is whether a thread that was left alone is and will come back to none of the
@@ -416,7 +417,7 @@ const stackDepth = 1 << 20
 // stackHas reports whether a stack holds, at or above sp, an address in one of the
 // ranges.
 func (t *Tracee) stackHas(sp uint64, ranges []Range) bool {
-	return len(ranges) > 0 && t.searchStack(sp, func(w [3]uint64) bool { return inAny(ranges, w[0]) })
+	return len(ranges) > 0 && t.searchStack(sp, func(w [3]uint64) bool { return InAny(ranges, w[0]) })
 }
 
 // interruptedIn reports whether a stack holds, at or above sp, a signal frame by whose end

@@ -79,6 +79,26 @@ type Program struct {
 	Vectors, VectorClobbers uint16
 }
 
+// Inline makes a program of some instructions that write writes in place. It may change
+// what clobbers has, and flags; args are the registers whose words it reads of its
+// context, at RegOffset.
+func Inline(clobbers asm.RegSet, args []asm.Reg, write func(*asm.Assembler)) Program {
+	var a asm.Assembler
+	write(&a)
+	b, _, err := a.Finish()
+	if err != nil {
+		panic(err) // the same instructions each time
+	}
+	p := Program{Body: b, Clobbers: clobbers}
+	for _, r := range args {
+		p.Context.Regs |= 1 << (RegOffset(r) / 8)
+	}
+	return p
+}
+
+// RegOffset is where a general register is, from the context's address.
+func RegOffset(r asm.Reg) int32 { return ctxOffset[r] }
+
 // VectorsOffset is where the lower 16 bytes of xmm0 are, from the context's address;
 // those of xmm1 to xmm15 follow.
 const VectorsOffset = jit.ContextSize
