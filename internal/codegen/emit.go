@@ -418,23 +418,34 @@ func (f *fn) storeLow(at, n int) {
 	}
 }
 
+// frameLow makes r1 the lower end of the function's own frame. What is below the stack
+// pointer may be a leaf's red zone (psABI 3.2.2).
+func (f *fn) frameLow() {
+	f.load(r1, r6, regOffset[location.RSP], u64)
+	f.addImm(r1, -128)
+}
+
+// frameHigh makes r1 the upper end, the CFA that h has; all addresses are below it if it
+// is not known.
+func (f *fn) frameHigh(p *plan, h home) {
+	f.load(r1, h.base, h.cfa, u64)
+	if p.cfaBad {
+		known := f.newLabel("known")
+		f.emit(asm.JNE.Imm(r1, 0, known))
+		f.imm(r1, -1)
+		f.place(known)
+	}
+}
+
 // roots follows the values' pointers; end is where regions begin.
 func (g *generator) roots(f *fn, p *plan, end int) {
 	f.storeImm(r7, slotEnd, int64(end), u32)
 	f.storeImm(r7, slotLow, 0, u64)
 	f.storeImm(r7, slotHigh, 0, u64)
 	if p.own {
-		// What is below the stack pointer may be a leaf's red zone (psABI 3.2.2).
-		f.load(r1, r6, regOffset[location.RSP], u64)
-		f.addImm(r1, -128)
+		f.frameLow()
 		f.store(r7, slotLow, r1, u64)
-		f.load(r1, r7, slotRecord+record.OffCFA, u64)
-		if p.cfaBad {
-			known := f.newLabel("known")
-			f.emit(asm.JNE.Imm(r1, 0, known))
-			f.imm(r1, -1)
-			f.place(known)
-		}
+		f.frameHigh(p, inSlot)
 		f.store(r7, slotHigh, r1, u64)
 	}
 	deep := false

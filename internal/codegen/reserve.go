@@ -377,17 +377,9 @@ func (f *fn) scale(r asm.Register, n int64) {
 func (g *generator) ownFrame(f *fn, p *plan, e edgeAt) {
 	outside := f.newLabel("outside")
 	f.load(r2, r10, e.value+int(e.Ptr), u64)
-	// What is below the stack pointer may be a leaf's red zone (psABI 3.2.2).
-	f.load(r1, r6, regOffset[location.RSP], u64)
-	f.addImm(r1, -128)
+	f.frameLow()
 	f.emit(asm.JLT.Reg(r2, r1, outside))
-	f.load(r1, r10, frameCFA, u64)
-	if p.cfaBad {
-		known := f.newLabel("known")
-		f.emit(asm.JNE.Imm(r1, 0, known))
-		f.imm(r1, -1)
-		f.place(known)
-	}
+	f.frameHigh(p, inFrame(p.fixed))
 	f.emit(asm.JGE.Reg(r2, r1, outside))
 	f.imm(r3, record.RegionSize)
 	f.place(outside)
