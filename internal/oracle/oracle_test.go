@@ -59,10 +59,8 @@ func run(t *testing.T, rt, verb string, args ...string) (truth []fixture.Line, e
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "events")
 	if i := slices.Index(args, "--"); rt == "kernel" {
-		// Breakpoints of the kernel's come into every process that runs a file, over the
-		// jumps of the user runtime too: other tests run the same program on it.
 		args = slices.Clone(args)
-		args[i+1] = private(t, args[i+1])
+		args[i+1] = fixture.Private(t, args[i+1])
 	}
 	all := append([]string{verb, "--runtime", rt, "-o", "json", "--out", file, "-q"}, args...)
 	cmd := exec.Command(tool(t), all...)
@@ -89,25 +87,6 @@ func run(t *testing.T, rt, verb string, args ...string) (truth []fixture.Line, e
 		}
 	}
 	return truth, events
-}
-
-// private copies a program.
-func private(t *testing.T, program string) string {
-	t.Helper()
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), filepath.Base(program))
-	if err := os.WriteFile(file, b, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := os.ReadFile(program + ".dwp"); err == nil {
-		if err := os.WriteFile(file+".dwp", b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return file
 }
 
 type jsonValue struct {

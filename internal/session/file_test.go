@@ -21,7 +21,7 @@ func TestProcessWithoutItsFile(t *testing.T) {
 	for name, gone := range map[string]func(t *testing.T, file string){
 		"deleted": remove,
 		"replaced": func(t *testing.T, file string) {
-			if err := os.Rename(private(t, fixture.Build(t, "flow", fixture.Debug)), file); err != nil {
+			if err := os.Rename(fixture.Private(t, fixture.Build(t, "flow", fixture.Debug)), file); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -54,7 +54,7 @@ func TestProcessWithoutItsFile(t *testing.T) {
 	t.Run("another root", func(t *testing.T) {
 		needRoot(t)
 		both(t, func(t *testing.T, rt string) {
-			file := private(t, fixture.Build(t, "flow", fixture.Static))
+			file := fixture.Private(t, fixture.Build(t, "flow", fixture.Static))
 			served(t, rt, server(t, "/"+filepath.Base(file), filepath.Dir(file)))
 		})
 	})

@@ -235,7 +235,7 @@ func TestWithout(t *testing.T) {
 // A process that ends at once has told where its code is: function pointers have names.
 func TestNamesOfEnded(t *testing.T) {
 	both(t, func(t *testing.T, rt string) {
-		values := private(t, fixture.Build(t, "values", fixture.Release))
+		values := fixture.Private(t, fixture.Build(t, "values", fixture.Release))
 		got := flow(t, Trace, nil, Options{Runtime: rt, Patterns: []string{"values::closures::pointer"}, Command: []string{values, "closures"}})
 		if got.err != nil {
 			t.Fatal(got.err)

@@ -60,21 +60,7 @@ func both(t *testing.T, test func(t *testing.T, runtime string)) {
 // left alone.
 func everywhere(t *testing.T) string {
 	t.Helper()
-	return private(t, fixture.Build(t, "flow", fixture.Release))
-}
-
-// private is a copy of a program.
-func private(t *testing.T, program string) string {
-	t.Helper()
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), filepath.Base(program))
-	if err := os.WriteFile(file, b, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return file
+	return fixture.Private(t, fixture.Build(t, "flow", fixture.Release))
 }
 
 // flow runs a session on a story of the fixture flow. emit may be nil.

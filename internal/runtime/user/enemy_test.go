@@ -1,24 +1,19 @@
 package user_test
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"iter"
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/runtime/user/proctest"
 	"ferrotrace/internal/x86"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -26,132 +21,42 @@ const (
 	enemy         = "testdata/enemy.c"
 )
 
-var (
-	built    = map[string]string{}
-	builtErr = map[string]error{}
-	building sync.Mutex
-)
-
-// compile compiles a program of one file, once.
+// compile compiles a program of one file.
 func compile(t testing.TB, source string, flags ...string) string {
 	t.Helper()
-	building.Lock()
-	defer building.Unlock()
-	key := source + " " + strings.Join(flags, " ")
-	if err := builtErr[key]; err != nil {
-		t.Skip(err)
-	}
-	if built[key] == "" {
-		gcc, err := exec.LookPath("gcc")
-		if err != nil {
-			t.Skip("skipped: gcc is missing; it compiles the programs that this test traces")
-		}
-		dir, err := os.MkdirTemp("", "ferrotrace-user")
-		if err != nil {
-			t.Fatal(err)
-		}
-		dirs = append(dirs, dir)
-		out := filepath.Join(dir, strings.TrimSuffix(filepath.Base(source), ".c"))
-		args := append([]string{"-O2", "-pthread", "-o", out, source}, flags...)
-		if b, err := exec.Command(gcc, args...).CombinedOutput(); err != nil {
-			builtErr[key] = fmt.Errorf("skipped: gcc %s: %w\n%s", key, err, b)
-			t.Skip(builtErr[key])
-		}
-		built[key] = out
-	}
-	return built[key]
+	return proctest.Compile(t, append([]string{"-O2", source}, flags...)...)
 }
 
-var dirs []string // of compiled programs
+type proc struct{ *proctest.Process }
 
-// proc is a program under test. Its parent is a shell, so that it is no child of the
-// tracer's.
-type proc struct {
-	t     testing.TB
-	pid   int
-	shell *exec.Cmd
-	out   *bufio.Reader
-}
-
-// launch starts a program, which says "ready PID" first.
+// launch starts a program.
 func launch(t testing.TB, file string, args ...string) *proc {
 	t.Helper()
-	p := &proc{t: t, shell: exec.Command("sh", append([]string{"-c", `"$0" "$@"; echo status $?`, file}, args...)...)}
-	out, err := p.shell.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.shell.Stderr = os.Stderr
-	if err := p.shell.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.out = bufio.NewReader(out)
-	if _, err := fmt.Sscanf(p.line(), "ready %d", &p.pid); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = unix.Kill(p.pid, unix.SIGKILL)
-		_ = p.shell.Process.Kill()
-		out.Close()
-		_ = p.shell.Wait()
-	})
-	return p
-}
-
-func (p *proc) line() string {
-	p.t.Helper()
-	s, err := p.out.ReadString('\n')
-	if err != nil {
-		p.t.Fatalf("the program says nothing more: %q, %v", s, err)
-	}
-	return strings.TrimSpace(s)
-}
-
-// finish ends the program by a signal, unless that is 0, and returns all that it says
-// until then, which must not be of a failure.
-func (p *proc) finish(sig unix.Signal) string {
-	p.t.Helper()
-	if sig != 0 {
-		if err := unix.Kill(p.pid, sig); err != nil {
-			p.t.Errorf("the program is gone: %v", err)
-		}
-	}
-	got := make(chan string, 1)
-	go func() { b, _ := io.ReadAll(p.out); got <- string(b) }()
-	select {
-	case s := <-got:
-		if !strings.HasSuffix(s, "status 0\n") || strings.Contains(s, "FAIL") {
-			p.t.Fatalf("the program: %s", s)
-		}
-		return s
-	case <-time.After(20 * time.Second):
-		p.t.Fatal("the program hangs")
-		return ""
-	}
+	return &proc{proctest.Start(t, file, args...)}
 }
 
 // alive fails the test, with what the program says, if it has ended.
 func (p *proc) alive() {
-	p.t.Helper()
-	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid)); err != nil || strings.Contains(string(b), ") Z ") {
-		s, _ := io.ReadAll(p.out)
-		p.t.Fatalf("the program ended: %s", s)
+	p.T.Helper()
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID)); err != nil || strings.Contains(string(b), ") Z ") {
+		s, _ := io.ReadAll(p.Out)
+		p.T.Fatalf("the program ended: %s", s)
 	}
 }
 
 // opened waits until the program has so many descriptors.
 func (p *proc) opened(n int) {
-	p.t.Helper()
+	p.T.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		es, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
+		es, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID))
 		if err != nil {
-			p.t.Fatal(err)
+			p.T.Fatal(err)
 		}
 		if len(es) >= n {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("the program has %d descriptors, not %d", len(es), n)
+			p.T.Fatalf("the program has %d descriptors, not %d", len(es), n)
 		}
 	}
 }

@@ -140,7 +140,7 @@ func TestForkStorm(t *testing.T) {
 	probes := everything(x, "count")
 	for i := range rounds(20, 500) {
 		s := load(t, x)
-		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
 		time.Sleep(time.Duration(i%6) * time.Millisecond)
 		mustClose(t, s)
 		p.alive()
@@ -150,7 +150,7 @@ func TestForkStorm(t *testing.T) {
 			}
 		}
 	}
-	p.finish(unix.SIGUSR1)
+	p.Finish(unix.SIGUSR1)
 }
 
 // TestChain: each process ends as soon as its child has begun.
@@ -265,7 +265,7 @@ func TestDiesInRecord(t *testing.T) {
 			x := openText(t, compile(t, enemy))
 			p := launch(t, x.path, work)
 			s := load(t, x)
-			attach(t, s, x.entries("write", x.named("inside")), runtime.Who{PIDs: []int{p.pid}})
+			attach(t, s, x.entries("write", x.named("inside")), runtime.Who{PIDs: []int{p.PID}})
 			ctx, cancel := context.WithTimeout(t.Context(), 900*time.Millisecond)
 			defer cancel()
 			last, longest, n := time.Now(), time.Duration(0), 0
@@ -286,7 +286,7 @@ func TestDiesInRecord(t *testing.T) {
 				t.Error(err)
 			}
 			p.alive()
-			p.finish(unix.SIGUSR1)
+			p.Finish(unix.SIGUSR1)
 		})
 	}
 }

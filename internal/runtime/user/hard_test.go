@@ -26,14 +26,14 @@ func everything(x *elfText, program string) []runtime.Probe {
 func cycles(t *testing.T, p *proc, x *elfText, n iter.Seq[int]) {
 	t.Helper()
 	probes := everything(x, "count")
-	before := footprintOf(t, p.pid)
+	before := footprintOf(t, p.PID)
 	for i := range n {
 		s := load(t, x)
-		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
 		time.Sleep(time.Duration(i%5) * time.Millisecond)
 		mustClose(t, s)
 		p.alive()
-		before.same(t, p.pid)
+		before.same(t, p.PID)
 		if t.Failed() {
 			t.Fatalf("in round %d", i)
 		}
@@ -47,7 +47,7 @@ func TestHammer(t *testing.T) {
 			x := openText(t, compile(t, enemy))
 			p := launch(t, x.path, "storm", threads)
 			cycles(t, p, x, rounds(20, 500))
-			p.finish(unix.SIGUSR1)
+			p.Finish(unix.SIGUSR1)
 		})
 	}
 }
@@ -61,7 +61,7 @@ func TestHandlers(t *testing.T) {
 			p := launch(t, x.path, work...)
 			cycles(t, p, x, rounds(15, 500))
 			var done, handled int
-			if s := p.finish(unix.SIGUSR1); true {
+			if s := p.Finish(unix.SIGUSR1); true {
 				if _, err := fmt.Sscanf(s, "work %d handled %d", &done, &handled); err != nil || done == 0 || handled == 0 {
 					t.Error(s)
 				}
@@ -75,7 +75,7 @@ func TestMapping(t *testing.T) {
 	x := openText(t, compile(t, enemy))
 	p := launch(t, x.path, "maps")
 	cycles(t, p, x, rounds(20, 500))
-	p.finish(unix.SIGUSR1)
+	p.Finish(unix.SIGUSR1)
 }
 
 // TestGivenUp: attaching is given up at any moment.
@@ -83,12 +83,12 @@ func TestGivenUp(t *testing.T) {
 	x := openText(t, compile(t, enemy))
 	p := launch(t, x.path, "storm", "2")
 	probes := everything(x, "count")
-	before := footprintOf(t, p.pid)
+	before := footprintOf(t, p.PID)
 	cancelled := 0
 	for i := range rounds(60, 1000) {
 		s := load(t, x)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(60_000))*time.Microsecond)
-		_, err := s.Attach(ctx, probes, runtime.Who{PIDs: []int{p.pid}})
+		_, err := s.Attach(ctx, probes, runtime.Who{PIDs: []int{p.PID}})
 		cancel()
 		if err != nil {
 			cancelled++
@@ -98,11 +98,11 @@ func TestGivenUp(t *testing.T) {
 		}
 		mustClose(t, s)
 		p.alive()
-		before.same(t, p.pid)
+		before.same(t, p.PID)
 		if t.Failed() {
 			t.Fatalf("in round %d", i)
 		}
 	}
 	t.Logf("%d were given up", cancelled)
-	p.finish(unix.SIGUSR1)
+	p.Finish(unix.SIGUSR1)
 }

@@ -16,6 +16,7 @@ import (
 
 	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/runtime/user"
+	"ferrotrace/internal/runtime/user/proctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,11 +33,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
-	code := m.Run()
-	for _, dir := range dirs {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
+	proctest.Main(m)
 }
 
 // tracer attaches to a process and detaches, without end.
@@ -84,11 +81,11 @@ func TestKilled(t *testing.T) {
 			x := openText(t, compile(t, c.source))
 			p := launch(t, x.path, c.works...)
 			time.Sleep(20 * time.Millisecond)
-			before := footprintOf(t, p.pid)
+			before := footprintOf(t, p.PID)
 			n := 0
 			for range rounds(15, 300) {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", tracerEnv, p.pid, x.path))
+				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s", tracerEnv, p.PID, x.path))
 				out, err := cmd.StdoutPipe()
 				if err != nil {
 					t.Fatal(err)
@@ -116,14 +113,14 @@ func TestKilled(t *testing.T) {
 			p.alive()
 			for range 3 { // what could not be taken out at once is later
 				s := load(t, x)
-				attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.pid}})
+				attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.PID}})
 				mustClose(t, s)
-				if len(ours(p.pid)) == 0 {
+				if len(ours(p.PID)) == 0 {
 					break
 				}
 			}
-			before.same(t, p.pid)
-			p.finish(c.end)
+			before.same(t, p.PID)
+			p.Finish(c.end)
 			t.Logf("%d tracers killed", n)
 		})
 	}
@@ -133,15 +130,15 @@ func TestKilled(t *testing.T) {
 func TestOwned(t *testing.T) {
 	x := openText(t, compile(t, enemy))
 	p := launch(t, x.path, "storm", "0")
-	before := footprintOf(t, p.pid)
+	before := footprintOf(t, p.PID)
 	s := load(t, x)
 	probes := everything(x, "count")
-	who := runtime.Who{PIDs: []int{p.pid}}
+	who := runtime.Who{PIDs: []int{p.PID}}
 	attachSome(t, s, probes, who)
 	for range 3 {
 		other := load(t, x)
 		var owned *user.OwnedError
-		if _, err := other.Attach(t.Context(), probes, who); !errors.As(err, &owned) || owned.PID != p.pid || owned.Tracer != os.Getpid() {
+		if _, err := other.Attach(t.Context(), probes, who); !errors.As(err, &owned) || owned.PID != p.PID || owned.Tracer != os.Getpid() {
 			t.Errorf("%v", err)
 		}
 		mustClose(t, other)
@@ -154,12 +151,12 @@ func TestOwned(t *testing.T) {
 		}
 	}
 	mustClose(t, s)
-	before.same(t, p.pid)
+	before.same(t, p.PID)
 	s = load(t, x)
 	attachSome(t, s, probes, who)
 	mustClose(t, s)
-	before.same(t, p.pid)
-	p.finish(unix.SIGUSR1)
+	before.same(t, p.PID)
+	p.Finish(unix.SIGUSR1)
 }
 
 // TestEnds: the process ends, or becomes another program, at any moment.
@@ -172,7 +169,7 @@ func TestEnds(t *testing.T) {
 				p := launch(t, x.path, work, fmt.Sprint(i%20*3))
 				s := load(t, x)
 				for range 3 {
-					_, err := s.Attach(t.Context(), probes, runtime.Who{PIDs: []int{p.pid}})
+					_, err := s.Attach(t.Context(), probes, runtime.Who{PIDs: []int{p.PID}})
 					if err == nil {
 						err = s.Detach()
 					}
@@ -191,10 +188,10 @@ func TestEnds(t *testing.T) {
 					want = "status 3"
 				}
 				if i%5 != 0 && work == "exec" {
-					_ = unix.Kill(p.pid, unix.SIGKILL) // it sleeps, if all is well
+					_ = unix.Kill(p.PID, unix.SIGKILL) // it sleeps, if all is well
 					continue
 				}
-				if s := p.line(); s != want {
+				if s := p.Line(); s != want {
 					t.Errorf("it ended with %s, not %s", s, want)
 				}
 			}
@@ -222,46 +219,46 @@ func TestStopped(t *testing.T) {
 	x := openText(t, compile(t, enemy))
 	p := launch(t, x.path, "storm", "3")
 	probes := everything(x, "count")
-	before := footprintOf(t, p.pid)
+	before := footprintOf(t, p.PID)
 	for i := range rounds(10, 200) {
-		if err := unix.Kill(p.pid, unix.SIGSTOP); err != nil {
+		if err := unix.Kill(p.PID, unix.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		state(t, p.pid, 'T')
+		state(t, p.PID, 'T')
 		s := load(t, x)
-		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
-		state(t, p.pid, 'T')
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
+		state(t, p.PID, 'T')
 		if err := s.Detach(); err != nil {
 			// A thread may have stopped inside of a probe only if there was one.
 			t.Error(err)
 		}
 		mustClose(t, s)
-		state(t, p.pid, 'T')
-		before.same(t, p.pid)
+		state(t, p.PID, 'T')
+		before.same(t, p.PID)
 		if i > 0 && !soaking() { // it takes long
-			_ = unix.Kill(p.pid, unix.SIGCONT)
+			_ = unix.Kill(p.PID, unix.SIGCONT)
 			continue
 		}
 		s = load(t, x)
-		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
-		_ = unix.Kill(p.pid, unix.SIGCONT)
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
+		_ = unix.Kill(p.PID, unix.SIGCONT)
 		time.Sleep(3 * time.Millisecond)
-		_ = unix.Kill(p.pid, unix.SIGSTOP)
+		_ = unix.Kill(p.PID, unix.SIGSTOP)
 		if err := s.Detach(); err != nil {
 			t.Logf("stopped inside: %v", err)
 		}
-		_ = unix.Kill(p.pid, unix.SIGCONT)
+		_ = unix.Kill(p.PID, unix.SIGCONT)
 		mustClose(t, s)
 		p.alive()
 		s = load(t, x) // takes out what is left
-		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
+		attachSome(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
 		mustClose(t, s)
-		before.same(t, p.pid)
+		before.same(t, p.PID)
 		if t.Failed() {
 			break
 		}
 	}
-	p.finish(unix.SIGUSR1)
+	p.Finish(unix.SIGUSR1)
 }
 
 // state waits until a process is in a state.
@@ -285,7 +282,7 @@ func TestVfork(t *testing.T) {
 	for range 3 {
 		s := load(t, x)
 		begin := time.Now()
-		attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.pid}})
+		attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.PID}})
 		if err := s.Detach(); err != nil {
 			t.Error(err)
 		}
@@ -295,5 +292,5 @@ func TestVfork(t *testing.T) {
 		mustClose(t, s)
 		p.alive()
 	}
-	p.finish(unix.SIGTERM)
+	p.Finish(unix.SIGTERM)
 }

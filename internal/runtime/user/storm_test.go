@@ -1,45 +1,18 @@
 package user_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/runtime/user"
+	"ferrotrace/internal/runtime/user/proctest"
 
 	"golang.org/x/sys/unix"
 )
-
-// sendSignals sends SIGRTMIN+3 with rising values until done is closed, as target.c wants
-// it.
-func sendSignals(pid int, every time.Duration, done <-chan struct{}) (sent <-chan int) {
-	c := make(chan int, 1)
-	go func() {
-		n := 0
-		for {
-			select {
-			case <-done:
-				c <- n
-				return
-			case <-time.After(every):
-			}
-			// siginfo_t: si_signo, si_errno, si_code (SI_QUEUE), si_pid, si_uid, si_value.
-			var info [128]byte
-			binary.LittleEndian.PutUint32(info[0:], 37)
-			binary.LittleEndian.PutUint32(info[8:], uint32(0xffffffff))
-			binary.LittleEndian.PutUint32(info[24:], uint32(n))
-			if _, _, e := unix.Syscall(unix.SYS_RT_SIGQUEUEINFO, uintptr(pid), 37, uintptr(unsafe.Pointer(&info))); e == 0 {
-				n++
-			}
-		}
-	}()
-	return c
-}
 
 // TestStorm plants probes in all of a program that verifies itself, and takes them out,
 // again and again.
@@ -59,20 +32,20 @@ func TestStorm(t *testing.T) {
 			done := make(chan struct{})
 			var sent <-chan int
 			if signals {
-				sent = sendSignals(p.pid, time.Millisecond, done)
+				sent = proctest.SendSignals(p.PID, time.Millisecond, done)
 			}
 			time.Sleep(20 * time.Millisecond)
 			if slices.Contains(works, "read") || slices.Contains(works, "epoll") {
 				p.opened(3 + 4) // a pipe, an eventfd, an epoll
 			}
-			before := footprintOf(t, p.pid)
+			before := footprintOf(t, p.PID)
 			before.ours = nil
 			victim := slices.IndexFunc(fs, func(f function) bool { return f.name == "victim" })
 			var stops, ins, outs []time.Duration
 			for i := range rounds(20, 500) {
 				s := load(t, x)
 				begin := time.Now()
-				failed := attachSome(t, s, probes, runtime.Who{PIDs: []int{p.pid}})
+				failed := attachSome(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
 				ins = append(ins, time.Since(begin))
 				if i == 0 {
 					for _, e := range failed {
@@ -100,7 +73,7 @@ func TestStorm(t *testing.T) {
 				}
 				mustClose(t, s)
 				p.alive()
-				before.same(t, p.pid)
+				before.same(t, p.PID)
 				if t.Failed() {
 					t.Fatalf("in round %d", i)
 				}
@@ -112,7 +85,7 @@ func TestStorm(t *testing.T) {
 				time.Sleep(50 * time.Millisecond)
 			}
 			var work, got, made, forks int
-			if s := p.finish(unix.SIGTERM); true {
+			if s := p.Finish(unix.SIGTERM); true {
 				if _, err := fmt.Sscanf(s, "work %d signals %d made %d forks %d", &work, &got, &made, &forks); err != nil {
 					t.Fatal(s)
 				}

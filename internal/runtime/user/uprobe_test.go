@@ -28,7 +28,7 @@ func TestUprobe(t *testing.T) {
 	defer prog.Close()
 	x := openText(t, compile(t, enemy))
 	p := launch(t, x.path, "storm", "0")
-	clean := footprintOf(t, p.pid)
+	clean := footprintOf(t, p.PID)
 	exe, err := link.OpenExecutable(x.path)
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestUprobe(t *testing.T) {
 		t.Skipf("skipped: no uprobes: %v", err)
 	}
 	defer up.Close()
-	before := footprintOf(t, p.pid)
+	before := footprintOf(t, p.PID)
 	mix := x.offset(x.named("mix")[0].Low)
 	var other uint32
 	for i, f := range x.all() {
@@ -49,7 +49,7 @@ func TestUprobe(t *testing.T) {
 	for range 3 {
 		s := load(t, x)
 		conflicts := 0
-		for _, e := range attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.pid}}) {
+		for _, e := range attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.PID}}) {
 			if errors.Is(e, inject.ErrConflict) {
 				conflicts++
 				if !strings.Contains(e.Error(), "uprobe") {
@@ -70,11 +70,11 @@ func TestUprobe(t *testing.T) {
 		}
 		mustClose(t, s)
 		p.alive()
-		before.same(t, p.pid)
+		before.same(t, p.PID)
 	}
 	if err := up.Close(); err != nil {
 		t.Fatal(err)
 	}
-	clean.same(t, p.pid)
-	p.finish(unix.SIGUSR1)
+	clean.same(t, p.PID)
+	p.Finish(unix.SIGUSR1)
 }

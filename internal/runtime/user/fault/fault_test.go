@@ -12,6 +12,7 @@ import (
 
 	"ferrotrace/internal/runtime/user/fault"
 	"ferrotrace/internal/runtime/user/inject"
+	"ferrotrace/internal/runtime/user/proctest"
 	"ferrotrace/internal/runtime/user/shm"
 	"ferrotrace/internal/target"
 
@@ -98,9 +99,9 @@ func TestDefault(t *testing.T) {
 		"bus":       {func(p *proc) { p.tell("deref %s", strings.TrimPrefix(p.ask("truncated"), "0x")) }, 128 + 7},
 		"raised":    {func(p *proc) { p.tell("raise 11") }, 128 + 11},
 		"raisedbus": {func(p *proc) { p.tell("raise 7") }, 128 + 7},
-		"killed":    {func(p *proc) { _ = unix.Kill(p.pid, unix.SIGSEGV) }, 128 + 11},
-		"killedbus": {func(p *proc) { _ = unix.Kill(p.pid, unix.SIGBUS) }, 128 + 7},
-		"inaread":   {func(p *proc) { p.tell("thread 0 0"); p.line(); _ = unix.Kill(p.pid, unix.SIGSEGV) }, 128 + 11},
+		"killed":    {func(p *proc) { _ = unix.Kill(p.PID, unix.SIGSEGV) }, 128 + 11},
+		"killedbus": {func(p *proc) { _ = unix.Kill(p.PID, unix.SIGBUS) }, 128 + 7},
+		"inaread":   {func(p *proc) { p.tell("thread 0 0"); p.Line(); _ = unix.Kill(p.PID, unix.SIGSEGV) }, 128 + 11},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -284,10 +285,10 @@ func TestFork(t *testing.T) {
 			w := attach(t, p)
 			w.checks(true, "")
 			p.want(unreadable, "fork %x 8", w.read)
-			if got := p.line(); got != unreadable {
+			if got := p.Line(); got != unreadable {
 				t.Errorf("after the child's sigaction: %q", got)
 			}
-			if got := p.line(); got != "signal 11" {
+			if got := p.Line(); got != "signal 11" {
 				t.Errorf("the child's end: %q", got)
 			}
 			if !w.direct() {
@@ -410,8 +411,8 @@ func TestOverflow(t *testing.T) {
 						continue
 					}
 					w.ends(128 + 6)
-					_ = w.shell.Wait() // its output is complete
-					if got := w.err.String(); !strings.Contains(got, c.message) || !strings.Contains(got, "has overflowed its stack") {
+					w.Wait()
+					if got := w.Err.String(); !strings.Contains(got, c.message) || !strings.Contains(got, "has overflowed its stack") {
 						t.Errorf("removed %v, %s: %q", removed, c.do, got)
 					}
 				}
@@ -432,7 +433,7 @@ func TestStart(t *testing.T) {
 		t.Cleanup(func() { _ = c.Kill(); c.Close() })
 		tr, err := inject.AttachHeld(t.Context(), c)
 		must(t, err)
-		w := furnish(t, &proc{t: t, pid: c.PID}, tr)
+		w := furnish(t, &proc{&proctest.Process{T: t, PID: c.PID}}, tr)
 		w.checks(true, "")
 		must(t, os.WriteFile(filepath.Join(dir, "out.go"), nil, 0o600))
 		if st, err := c.Wait(t.Context()); err != nil || st.Signal != unix.SIGABRT {
@@ -465,7 +466,7 @@ func TestSent(t *testing.T) {
 		// a fault that it is about to deliver.
 		for tries := 0; p.ask("handled") == before; tries++ {
 			if tries%20 == 0 {
-				must(t, unix.Tgkill(p.pid, tids[i%2], unix.SIGSEGV))
+				must(t, unix.Tgkill(p.PID, tids[i%2], unix.SIGSEGV))
 			}
 			if tries == 10_000 {
 				t.Fatal("the program's handler is not called")

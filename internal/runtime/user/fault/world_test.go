@@ -1,12 +1,9 @@
 package fault_test
 
 import (
-	"bufio"
 	"cmp"
 	"debug/elf"
 	"fmt"
-	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -19,6 +16,7 @@ import (
 	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/jit/native"
 	"ferrotrace/internal/runtime/user/patch"
+	"ferrotrace/internal/runtime/user/proctest"
 	"ferrotrace/internal/runtime/user/shm"
 	"ferrotrace/internal/runtime/user/vm/insn"
 	"ferrotrace/internal/target"
@@ -44,84 +42,45 @@ func build(t *testing.T, compiler string, args ...string) string {
 }
 
 func buildC(t *testing.T, flags ...string) string {
-	return build(t, "gcc", append(flags, "-O1", "-pthread", "testdata/target.c")...)
+	t.Helper()
+	return proctest.Compile(t, append(flags, "-O1", "testdata/target.c")...)
 }
 
-// proc is a program under test. Its parent is a shell, which says how it ends.
-type proc struct {
-	t     *testing.T
-	pid   int
-	shell *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Reader
-	err   *strings.Builder
-}
+func TestMain(m *testing.M) { proctest.Main(m) }
+
+// proc is a program under test.
+type proc struct{ *proctest.Process }
 
 func start(t *testing.T, file string) *proc {
 	t.Helper()
-	p := &proc{t: t, err: &strings.Builder{}}
-	p.shell = exec.Command("sh", "-c", `ulimit -c 0; "$0" <&3; echo status $?`, file)
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.in = w
-	p.shell.ExtraFiles = []*os.File{r}
-	p.shell.Stderr = p.err
-	out, err := p.shell.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.shell.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	p.out = bufio.NewReader(out)
-	if _, err := fmt.Sscanf(p.line(), "ready %d", &p.pid); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = unix.Kill(p.pid, unix.SIGKILL)
-		p.in.Close()
-		_ = p.shell.Wait()
-	})
-	return p
-}
-
-func (p *proc) line() string {
-	p.t.Helper()
-	s, err := p.out.ReadString('\n')
-	if err != nil {
-		p.t.Fatalf("the program says nothing more: %q, %v; %s", s, err, p.err)
-	}
-	return strings.TrimSpace(s)
+	return &proc{proctest.Start(t, file)}
 }
 
 func (p *proc) tell(format string, args ...any) {
-	p.t.Helper()
-	if _, err := fmt.Fprintf(p.in, format+"\n", args...); err != nil {
-		p.t.Fatal(err)
+	p.T.Helper()
+	if _, err := fmt.Fprintf(p.In, format+"\n", args...); err != nil {
+		p.T.Fatal(err)
 	}
 }
 
 func (p *proc) ask(format string, args ...any) string {
-	p.t.Helper()
+	p.T.Helper()
 	p.tell(format, args...)
-	return p.line()
+	return p.Line()
 }
 
 func (p *proc) want(want, format string, args ...any) {
-	p.t.Helper()
+	p.T.Helper()
 	if got := p.ask(format, args...); got != want {
-		p.t.Fatalf("%s: %q, want %q", fmt.Sprintf(format, args...), got, want)
+		p.T.Fatalf("%s: %q, want %q", fmt.Sprintf(format, args...), got, want)
 	}
 }
 
 // ends waits for the program's end.
 func (p *proc) ends(status int) {
-	p.t.Helper()
-	if got, want := p.line(), fmt.Sprintf("status %d", status); got != want {
-		p.t.Fatalf("%q, want %q; %s", got, want, p.err)
+	p.T.Helper()
+	if got, want := p.Line(), fmt.Sprintf("status %d", status); got != want {
+		p.T.Fatalf("%q, want %q; %s", got, want, p.Err)
 	}
 }
 
@@ -140,17 +99,17 @@ type world struct {
 
 func attach(t *testing.T, p *proc) *world {
 	t.Helper()
-	if err := inject.Check(p.pid); err != nil {
+	if err := inject.Check(p.PID); err != nil {
 		t.Skip(err)
 	}
-	tr, err := inject.Attach(t.Context(), p.pid)
+	tr, err := inject.Attach(t.Context(), p.PID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return furnish(t, p, tr)
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -205,17 +164,17 @@ func (w *world) config() fault.Config {
 }
 
 func (w *world) arm() {
-	w.t.Helper()
+	w.T.Helper()
 	var err error
-	w.guard, err = fault.New(w.t.Context(), w.tr, w.config())
-	must(w.t, err)
+	w.guard, err = fault.New(w.T.Context(), w.tr, w.config())
+	must(w.T, err)
 }
 
 // plant plants the watches, while nothing else runs in the process.
 func (w *world) plant() {
-	t, ctx := w.t, w.t.Context()
+	t, ctx := w.T, w.T.Context()
 	t.Helper()
-	proc, err := target.Open(w.pid)
+	proc, err := target.Open(w.PID)
 	must(t, err)
 	defer proc.Close()
 	ms, err := proc.Maps()
@@ -310,10 +269,10 @@ func (w *world) plant() {
 // checks looks at the process until its reads are direct, or are not for a reason that
 // has why in it.
 func (w *world) checks(direct bool, why string) {
-	w.t.Helper()
+	w.T.Helper()
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		w.guard.Hurry()
-		must(w.t, w.guard.Check(w.t.Context()))
+		must(w.T, w.guard.Check(w.T.Context()))
 		d, reason := w.guard.Direct()
 		if d != w.direct() {
 			continue // the process was faster
@@ -322,16 +281,16 @@ func (w *world) checks(direct bool, why string) {
 			return
 		}
 		if time.Since(begin) > 20*time.Second {
-			w.t.Fatalf("direct %v, %q; want %v, %q", d, reason, direct, why)
+			w.T.Fatalf("direct %v, %q; want %v, %q", d, reason, direct, why)
 		}
 	}
 }
 
 // direct is what the process itself has noted.
 func (w *world) direct() bool {
-	w.t.Helper()
+	w.T.Helper()
 	b := make([]byte, 4)
-	must(w.t, w.tr.ReadMem(w.t.Context(), b, w.block+shm.ProcDirect))
+	must(w.T, w.tr.ReadMem(w.T.Context(), b, w.block+shm.ProcDirect))
 	return b[0] != 0
 }
 
@@ -339,7 +298,7 @@ const unreadable = "-14 0"
 
 // reads has the program read a good and some bad pointers.
 func (w *world) reads() {
-	w.t.Helper()
+	w.T.Helper()
 	w.want(unreadable, "read %x 8", w.read)
 	w.want(unreadable, "read %x %x", w.read, uint64(1)<<63)
 	want := fmt.Sprintf("0 %x", littleEndian(w.image.Link(0, 0)[w.image.Entries["read"].Offset:]))
@@ -355,17 +314,17 @@ func littleEndian(b []byte) (v uint64) {
 
 // remove takes the handler out.
 func (w *world) remove() (keep bool) {
-	w.t.Helper()
-	keep, err := w.guard.Remove(w.t.Context())
-	must(w.t, err)
+	w.T.Helper()
+	keep, err := w.guard.Remove(w.T.Context())
+	must(w.T, err)
 	if w.direct() {
-		w.t.Fatal("reads are direct after Remove")
+		w.T.Fatal("reads are direct after Remove")
 	}
 	return keep
 }
 
 func (w *world) munmap() {
-	w.t.Helper()
-	ctx := w.t.Context()
-	must(w.t, w.tr.Munmap(ctx, w.handler.Addr, w.handler.Size))
+	w.T.Helper()
+	ctx := w.T.Context()
+	must(w.T, w.tr.Munmap(ctx, w.handler.Addr, w.handler.Size))
 }

@@ -2,7 +2,6 @@ package inject
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,7 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
+
+	"ferrotrace/internal/runtime/user/proctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,8 +24,8 @@ func TestSyscalls(t *testing.T) {
 			p := start(t, work)
 			for range 20 {
 				tr := attachTo(t, p)
-				if tid, err := tr.Gettid(ctx); err != nil || tid != p.pid {
-					t.Fatalf("gettid: %d, %v; want %d", tid, err, p.pid)
+				if tid, err := tr.Gettid(ctx); err != nil || tid != p.PID {
+					t.Fatalf("gettid: %d, %v; want %d", tid, err, p.PID)
 				}
 				must(t, tr.Stop(ctx))
 				base, err := tr.FSBase(ctx)
@@ -79,39 +79,13 @@ func TestSyscalls(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			ms, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.pid))
+			ms, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.PID))
 			if err != nil || strings.Contains(string(ms), "memfd") {
 				t.Errorf("left behind: %s, %v", ms, err)
 			}
 			p.finish()
 		})
 	}
-}
-
-// sendSignals sends queued real-time signals with rising values until done is closed.
-func sendSignals(pid int, every time.Duration, done <-chan struct{}) (sent <-chan int) {
-	c := make(chan int, 1)
-	go func() {
-		n := 0
-		for {
-			select {
-			case <-done:
-				c <- n
-				return
-			case <-time.After(every):
-			}
-			// siginfo_t: si_signo, si_errno, si_code (SI_QUEUE), si_pid, si_uid, si_value.
-			var info [128]byte
-			binary.LittleEndian.PutUint32(info[0:], 37)
-			binary.LittleEndian.PutUint32(info[8:], uint32(0xffffffff))
-			binary.LittleEndian.PutUint32(info[24:], uint32(n))
-			_, _, e := unix.Syscall(unix.SYS_RT_SIGQUEUEINFO, uintptr(pid), 37, uintptr(unsafe.Pointer(&info)))
-			if e == 0 {
-				n++
-			}
-		}
-	}()
-	return c
 }
 
 // Attach, stop, call, resume, detach, while the target does all that could suffer.
@@ -136,7 +110,7 @@ func TestCycles(t *testing.T) {
 			signals := works[0] == "regs" || works[0] == "sum"
 			var sent <-chan int
 			if signals {
-				sent = sendSignals(p.pid, time.Millisecond, done)
+				sent = proctest.SendSignals(p.PID, time.Millisecond, done)
 			}
 			n, left := 0, 0
 			var took []time.Duration
@@ -144,13 +118,13 @@ func TestCycles(t *testing.T) {
 				tr := attachTo(t, p)
 				st, err := tr.StopAll(t.Context(), Range{p.victim, p.victim + 5})
 				if err != nil {
-					t.Fatalf("%v\n%s%s", err, p.states(), p.rest())
+					t.Fatalf("%v\n%s%s", err, p.States(), p.rest())
 				}
 				left += len(st.LeftAlone)
 				took = append(took, st.Took)
 				if n%3 == 0 {
 					if _, err := tr.Gettid(t.Context()); err != nil {
-						t.Fatalf("%v\n%s%s", err, p.states(), p.rest())
+						t.Fatalf("%v\n%s%s", err, p.States(), p.rest())
 					}
 				}
 				if n%2 == 0 {
@@ -214,14 +188,14 @@ func TestVforkParent(t *testing.T) {
 		tr := attachTo(t, p)
 		st, err := tr.StopAll(t.Context(), Range{p.victim, p.victim + 5})
 		must(t, err)
-		if !slices.Equal(st.LeftAlone, []int{p.pid}) {
+		if !slices.Equal(st.LeftAlone, []int{p.PID}) {
 			t.Errorf("left alone: %v", st.LeftAlone)
 		}
 		ths, err := tr.Threads(t.Context())
 		must(t, err)
 		child := 0
 		for _, th := range ths {
-			if th.PID != p.pid {
+			if th.PID != p.PID {
 				child = th.TID
 			}
 		}
@@ -277,7 +251,7 @@ func TestExecExit(t *testing.T) {
 			if work == "exit" {
 				wantStatus = "status 3"
 			}
-			if s := p.line(); s != wantStatus {
+			if s := p.Line(); s != wantStatus {
 				t.Errorf("the target ends with %s, want %s", s, wantStatus)
 			}
 		})
@@ -301,8 +275,8 @@ func waitState(t *testing.T, pid int, want byte) {
 func TestGroupStop(t *testing.T) {
 	p := start(t, "regs", "sum", "sleep")
 	for range 20 {
-		must(t, unix.Kill(p.pid, unix.SIGSTOP))
-		waitState(t, p.pid, 'T')
+		must(t, unix.Kill(p.PID, unix.SIGSTOP))
+		waitState(t, p.PID, 'T')
 		tr := attachTo(t, p)
 		_, err := tr.StopAll(t.Context())
 		must(t, err)
@@ -310,20 +284,20 @@ func TestGroupStop(t *testing.T) {
 		must(t, err)
 		_, err = tr.Resume()
 		must(t, err)
-		waitState(t, p.pid, 'T')
+		waitState(t, p.PID, 'T')
 		_, err = tr.Gettid(t.Context())
 		must(t, err)
 		must(t, tr.Detach())
-		waitState(t, p.pid, 'T')
-		must(t, unix.Kill(p.pid, unix.SIGCONT))
+		waitState(t, p.PID, 'T')
+		must(t, unix.Kill(p.PID, unix.SIGCONT))
 	}
 	// Stopped and continued while attached.
 	tr := attachTo(t, p)
-	must(t, unix.Kill(p.pid, unix.SIGSTOP))
+	must(t, unix.Kill(p.PID, unix.SIGSTOP))
 	time.Sleep(10 * time.Millisecond)
 	_, err := tr.Gettid(t.Context())
 	must(t, err)
-	must(t, unix.Kill(p.pid, unix.SIGCONT))
+	must(t, unix.Kill(p.PID, unix.SIGCONT))
 	time.Sleep(10 * time.Millisecond)
 	_, err = tr.Gettid(t.Context())
 	must(t, err)
@@ -334,7 +308,7 @@ func TestGroupStop(t *testing.T) {
 func TestSeccomp(t *testing.T) {
 	p := start(t, "strict")
 	time.Sleep(20 * time.Millisecond)
-	tr, err := Attach(t.Context(), p.pid)
+	tr, err := Attach(t.Context(), p.PID)
 	if !maySuspendSeccomp() {
 		if !errors.Is(err, ErrSeccomp) {
 			t.Errorf("%v, want ErrSeccomp", err)
@@ -349,15 +323,15 @@ func TestSeccomp(t *testing.T) {
 		at, err := tr.Mmap(t.Context(), 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
 		must(t, err)
 		must(t, tr.Munmap(t.Context(), at, 4096))
-		fmt.Fprint(p.in, "x")
+		fmt.Fprint(p.In, "x")
 	}
 	must(t, tr.Detach())
-	fmt.Fprint(p.in, "x")
-	p.in.Close()
-	if s := p.line(); s != "fine" {
+	fmt.Fprint(p.In, "x")
+	p.In.Close()
+	if s := p.Line(); s != "fine" {
 		t.Errorf("the target: %s", s)
 	}
-	if s := p.line(); s != "status 0" {
+	if s := p.Line(); s != "status 0" {
 		t.Errorf("the target: %s", s)
 	}
 }
@@ -366,7 +340,7 @@ func TestTraced(t *testing.T) {
 	p := start(t, "sum")
 	tr := attachTo(t, p)
 	var traced *TracedError
-	if _, err := Attach(t.Context(), p.pid); !errors.As(err, &traced) || traced.Tracer != os.Getpid() {
+	if _, err := Attach(t.Context(), p.PID); !errors.As(err, &traced) || traced.Tracer != os.Getpid() {
 		t.Errorf("%v", err)
 	}
 	must(t, tr.Detach())
@@ -459,7 +433,7 @@ func TestKilled(t *testing.T) {
 			n := 0
 			for begin := time.Now(); time.Since(begin) < long; n++ {
 				cmd := exec.Command(os.Args[0])
-				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", tracerEnv, p.pid), fmt.Sprintf("%s_VICTIM=%#x", tracerEnv, p.victim))
+				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", tracerEnv, p.PID), fmt.Sprintf("%s_VICTIM=%#x", tracerEnv, p.victim))
 				out, err := cmd.StdoutPipe()
 				must(t, err)
 				must(t, cmd.Start())
@@ -475,8 +449,8 @@ func TestKilled(t *testing.T) {
 					t.Fatalf("the tracer: %s", rest[:k])
 				}
 				_ = cmd.Wait()
-				if !living(p.pid) {
-					t.Fatalf("the target died: %s", p.line())
+				if !living(p.PID) {
+					t.Fatalf("the target died: %s", p.Line())
 				}
 			}
 			t.Logf("%d tracers killed", n)

@@ -87,8 +87,8 @@ func TestJournal(t *testing.T) {
 	}
 	// What another wrote since is not touched.
 	must(t, apply(Patch{Addr: p.victim, Old: old, New: new})[0])
-	must(t, unix.Kill(p.pid, unix.SIGSTOP))
-	waitState(t, p.pid, 'T')
+	must(t, unix.Kill(p.PID, unix.SIGSTOP))
+	waitState(t, p.PID, 'T')
 	must(t, tr.WriteMem(ctx, []byte{0x90}, p.victim))
 	if n, conflicts, err := j.Restore(ctx); n != 0 || len(conflicts) != 1 || err != nil {
 		t.Errorf("%d, %v, %v", n, conflicts, err)
@@ -109,7 +109,7 @@ func TestForkedJournal(t *testing.T) {
 	_, err := tr.CreateJournal(ctx, 10)
 	must(t, err)
 	must(t, tr.Detach())
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.PID))
 	must(t, err)
 	i := strings.Index(string(b), "memfd:ferrotrace-journal")
 	if i < 0 {
@@ -356,7 +356,7 @@ func TestStaticRust(t *testing.T) {
 		must(t, err)
 		must(t, tr.Detach())
 	}
-	if !living(p.pid) {
+	if !living(p.PID) {
 		t.Errorf("it died: %s", p.rest())
 	}
 }
