@@ -5,14 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
-
 title() { printf '\n── %s\n' "$1"; }
 # run COMMAND...: says what is run, then runs it.
 run() {
 	printf '$ %s\n' "$*"
-	"${as_root[@]}" "$@"
+	"$@"
 }
 
 target=$PWD/examples/args/target
@@ -31,9 +28,10 @@ run bin/ferrotrace explain $target/release-debug/args hello
 title 'what to try next'
 cat <<EOT
   functions of a program      bin/ferrotrace list $target/debug/args 'args::*'
-  how often each is called    sudo bin/ferrotrace count 'args::**' -- $target/debug/args 1 2 3
-  a process that runs         sudo bin/ferrotrace trace hello -p PID
-  for scripts                 sudo bin/ferrotrace trace hello -o json -- $target/debug/args 1
-  what this machine can do    sudo bin/ferrotrace doctor
+  how often each is called    bin/ferrotrace count 'args::**' -- $target/debug/args 1 2 3
+  a process that runs         bin/ferrotrace trace hello -p PID       (sudo, if it is not yours)
+  every process of a file     sudo bin/ferrotrace trace hello -b $target/debug/args
+  for scripts                 bin/ferrotrace trace hello -o json -- $target/debug/args 1
+  what this machine can do    bin/ferrotrace doctor
   an example and all flags    bin/ferrotrace help trace
 EOT
