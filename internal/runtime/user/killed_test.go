@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -111,11 +112,11 @@ func TestKilled(t *testing.T) {
 			}
 			time.Sleep(20 * time.Millisecond)
 			p.alive()
-			for range 3 { // what could not be taken out at once is later
+			for range 20 { // what could not be taken out at once is later
 				s := load(t, x)
 				attachSome(t, s, everything(x, "count"), runtime.Who{PIDs: []int{p.PID}})
 				mustClose(t, s)
-				if len(ours(p.PID)) == 0 {
+				if after := footprintOf(t, p.PID); len(after.ours) == 0 && maps.Equal(after.code, before.code) {
 					break
 				}
 			}
