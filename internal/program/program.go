@@ -1,16 +1,19 @@
 // Package program is the typed program: what shall happen at which address. Verbs
-// and, later, the language make it; codegen compiles it. It knows neither debug
+// and the probe language make it; codegen compiles it. It knows neither debug
 // info nor runtimes.
 package program
 
 import (
 	"ferrotrace/internal/location"
+	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/rust/types"
 )
 
 // Program is one run's probes.
 type Program struct {
 	Probes []Probe
+	// Script is what items of kind Run do; nil if there are none, nor timers.
+	Script *ir.Script
 	Limits Limits
 	// Counts is the number of counters that items add to.
 	Counts int
@@ -51,10 +54,11 @@ const (
 	Exit                    // a function is left
 	Panic                   // a panic begins
 	Landing                 // a panic has been caught
+	Run                     // a handler of the script runs
 )
 
 func (k ItemKind) String() string {
-	return [...]string{"entry", "more", "exit", "panic", "landing"}[k]
+	return [...]string{"entry", "more", "exit", "panic", "landing", "run"}[k]
 }
 
 // Item is one site of one instance: it emits one record, or adds to a counter.
@@ -69,8 +73,10 @@ type Item struct {
 	// so the item happens; -1 for always.
 	Cond int
 	// Count is the counter to add 1 to in place of a record; -1 for a record.
-	Count  int
-	Values []Value
+	Count int
+	// Handler is the one of the script that Run runs.
+	Handler int
+	Values  []Value
 }
 
 // Value is one thing to capture.
