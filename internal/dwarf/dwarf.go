@@ -58,8 +58,8 @@ type Data struct {
 	all      []*Unit // by offset, type units too
 	units    []*Unit // compile, partial and skeleton units
 	types    map[uint64]Offset
-	end      Offset // where the entries of the next split file come to stand
-	files    int32  // Sections that have been read
+	end      Offset      // where the entries of the next split file come to stand
+	sections []*Sections // by number: the linked file's is 0
 	problems []error
 
 	mu      sync.Mutex
@@ -77,6 +77,7 @@ type Data struct {
 func New(s Sections) (*Data, error) {
 	d := &Data{s: s, abbrevs: map[abbrevKey]*abbrevTable{}, types: map[uint64]Offset{},
 		end: Offset(len(s.Info)), abbrev: len(s.Abbrev)}
+	d.sections = append(d.sections, &d.s)
 	for off := uint64(0); off < uint64(len(s.Info)); {
 		u, next, err := d.parseHeader(&d.s, 0, 0, off)
 		if err != nil {

@@ -159,48 +159,34 @@ func (e *Entry) val(i int) Val {
 // decode reads a value at pos, which read has found to be within the unit. What it
 // refers to may yet be out of bounds: then the class is ClassUnknown.
 func (u *Unit) decode(f Form, implicit int64, size int8, pos uint64) Val {
-	v := Val{Form: f}
-	if size >= 0 && uint64(size) > uint64(len(u.info))-pos {
-		return v
-	}
-	rest := u.info[pos:]
-	if size > 0 && size <= 8 {
-		v.U = word(rest[:size])
-	}
-	switch f {
-	case FormAddr:
-		v.Class = ClassAddress
-	case FormData1:
-		v.Class, v.S = ClassConst, int64(int8(v.U))
-	case FormData2:
-		v.Class, v.S = ClassConst, int64(int16(v.U))
-	case FormData4:
-		v.Class, v.S = ClassConst, int64(int32(v.U))
-	case FormData8:
-		v.Class, v.S = ClassConst, int64(v.U)
-	case FormData16:
-		v.Class, v.B = ClassConst, rest[:16:16]
-		v.U = word(rest[:8])
-		v.S = int64(v.U)
-	case FormImplicitConst:
-		v.Class, v.S, v.U = ClassConst, implicit, uint64(implicit)
-	case FormSdata:
-		v.Class = ClassConst
-		v.S, _ = sleb(rest)
-		v.U = uint64(v.S)
-	case FormUdata:
-		v.Class = ClassConst
-		v.U, _ = uleb(rest)
-		v.S = int64(v.U)
-	case FormFlag:
-		v.Class = ClassFlag
-		if v.U != 0 {
-			v.U = 1
+	if f == FormIndirect {
+		if real, size, at, ok := u.indirect(pos); ok {
+			return u.decode(real, 0, size, at)
 		}
-	case FormFlagPresent:
-		v.Class, v.U = ClassFlag, 1
-	case FormBlock1, FormBlock2, FormBlock4, FormBlock, FormExprloc:
-		b := buf{b: rest}
+		return Val{Form: f}
+	}
+	n := u.number(f, implicit, size, pos)
+	v := Val{Form: f, Class: n.Class, U: n.U}
+	switch n.Class {
+	case ClassConst:
+		v.S = int64(n.U)
+		switch f {
+		case FormData1:
+			v.S = int64(int8(n.U))
+		case FormData2:
+			v.S = int64(int16(n.U))
+		case FormData4:
+			v.S = int64(int32(n.U))
+		case FormData16:
+			v.B = u.info[pos : pos+16 : pos+16]
+		}
+	case ClassString:
+		v.U, v.B = 0, u.data.str(Str(n.U))
+		if v.B == nil {
+			v.Class = ClassUnknown
+		}
+	case ClassBlock, ClassExpr:
+		b := buf{b: u.info, pos: int(pos)}
 		var n uint64
 		switch f {
 		case FormBlock1:
@@ -216,73 +202,8 @@ func (u *Unit) decode(f Form, implicit int64, size int8, pos uint64) Val {
 		if b.bad {
 			return Val{Form: f}
 		}
-		v.Class = ClassBlock
-		if f == FormExprloc {
-			v.Class = ClassExpr
-		}
-	case FormRef1, FormRef2, FormRef4, FormRef8:
-		v.ref(u, v.U)
-	case FormRefUdata:
-		n, _ := uleb(rest)
-		v.ref(u, n)
-	case FormRefAddr:
-		// In a package it is not said from where the offset counts.
-		if v.U < uint64(len(u.s.Info)) && !u.packaged {
-			v.Class = ClassRef
-			v.U += uint64(u.shift)
-		}
-	case FormRefSig8:
-		if off, ok := u.data.types[v.U]; ok {
-			v.Class, v.U = ClassRef, uint64(off)
-		}
-	case FormSecOffset:
-		v.Class = ClassSecOffset
-	case FormLoclistx, FormRnglistx:
-		v.Class = ClassIndex
-		v.U, _ = uleb(rest)
-	case FormString:
-		v.str(cstring(rest, 0))
-	case FormStrp:
-		v.str(cstring(u.s.Str, v.U))
-	case FormLineStrp:
-		v.str(cstring(u.s.LineStr, v.U))
-	case FormStrx1, FormStrx2, FormStrx3, FormStrx4:
-		v.str(u.strX(v.U))
-	case FormStrx, FormGNUStrIndex:
-		n, _ := uleb(rest)
-		v.str(u.strX(n))
-	case FormAddrx1, FormAddrx2, FormAddrx3, FormAddrx4:
-		v.addr(u, v.U)
-	case FormAddrx, FormGNUAddrIndex:
-		n, _ := uleb(rest)
-		v.addr(u, n)
-	case FormIndirect:
-		real, n := uleb(rest)
-		size, ok := formSize(Form(real), u.key)
-		if n == 0 || !ok || Form(real) == FormIndirect || Form(real) == FormImplicitConst {
-			return v
-		}
-		return u.decode(Form(real), 0, size, pos+uint64(n))
 	}
 	return v
-}
-
-func (v *Val) ref(u *Unit, off uint64) {
-	if off < uint64(u.End-u.Offset) {
-		v.Class, v.U = ClassRef, uint64(u.Offset)+off
-	}
-}
-
-func (v *Val) str(b []byte) {
-	if b != nil {
-		v.Class, v.B = ClassString, b
-	}
-}
-
-func (v *Val) addr(u *Unit, index uint64) {
-	if a, err := u.AddrX(index); err == nil {
-		v.Class, v.U = ClassAddress, a
-	}
 }
 
 // Val is the value of an attribute of this very entry, not of one it refers to; not ok
@@ -474,13 +395,59 @@ func (c *Cursor) Next() bool {
 	}
 }
 
-// NextTag goes to the next entry whose tag is in the set.
+// NextTag goes to the next entry whose tag is in the set. What comes before is only passed
+// over: most of a unit are entries that nobody looks for.
 func (c *Cursor) NextTag(s *TagSet) bool {
-	for c.Next() {
-		if s.Has(c.e.Tag) {
+	if c.done || c.err != nil {
+		return false
+	}
+	info, table := c.unit.info, c.table
+	pos, depth := c.pos, c.depth
+	for pos < uint64(len(info)) {
+		code := info[pos]
+		if code == 0 {
+			pos++
+			if depth--; depth <= 0 {
+				break
+			}
+			continue
+		}
+		// Next has what is rare, and all errors.
+		if code >= 0x80 || int(code) >= len(table.dense) || table.dense[code] == nil || depth == 0 {
+			if c.pos, c.depth = pos, depth; !c.Next() {
+				return false
+			}
+			if s.Has(c.e.Tag) {
+				return true
+			}
+			pos, depth = c.pos, c.depth
+			continue
+		}
+		ab := table.dense[code]
+		end := pos + 1
+		if n := uint64(ab.fixed); ab.fixed >= 0 && ab.bad == nil && n <= uint64(len(info))-end {
+			end += n
+		} else if next, err := ab.end(info, end, c.unit.key); err == nil {
+			end = next
+		} else {
+			c.err = fmt.Errorf("entry at %#x: %w", pos, err)
+			return false
+		}
+		if s.Has(ab.tag) {
+			c.e = Entry{Offset: c.unit.shift + Offset(pos), Tag: ab.tag, HasChildren: ab.children, Unit: c.unit, ab: ab, pos: pos + 1}
+			c.pos, c.at, c.below, c.depth = end, depth, ab.children, depth
+			if ab.children {
+				c.depth++
+			}
 			return true
 		}
+		if ab.children {
+			depth++
+		}
+		pos = end
 	}
+	// The null entries at the end of a unit may be left out (DWARF 5 §7.5.3).
+	c.pos, c.depth, c.done = pos, depth, true
 	return false
 }
 

@@ -326,9 +326,9 @@ func (u *Unit) column(b *buf, f Form, key abbrevKey) (v Val, ok bool) {
 		v.B = cstring(u.s.Str, b.offset(key.format64))
 	case FormStrx1, FormStrx2, FormStrx3, FormStrx4:
 		n, _ := formSize(f, key)
-		v.B = u.strX(b.uint(int(n)))
+		v.B = u.data.str(Str(u.strX(b.uint(int(n))).U))
 	case FormStrx:
-		v.B = u.strX(b.uleb())
+		v.B = u.data.str(Str(u.strX(b.uleb()).U))
 	case FormUdata:
 		v.U = b.uleb()
 	case FormData1, FormData2, FormData4, FormData8:

@@ -101,10 +101,11 @@ func (d *Data) linked(s Sections) *Sections {
 
 // alone reads a .dwo file.
 func (d *Data) alone(s *Sections, skeletons map[uint64]*Unit) (units []*Unit, err error) {
-	d.files++
 	own := d.linked(*s)
+	d.sections = append(d.sections, own)
+	file := int32(len(d.sections) - 1)
 	for off := uint64(0); off < uint64(len(s.Info)); {
-		u, next, e := d.parseHeader(own, d.files, d.end, off)
+		u, next, e := d.parseHeader(own, file, d.end, off)
 		if e == nil {
 			var ok bool
 			if ok, e = u.join(skeletons); ok {
@@ -244,8 +245,8 @@ func (d *Data) packagedUnit(s *Sections, c *contribution, skeletons map[uint64]*
 	if uint64(info.off)+uint64(info.size) > uint64(len(s.Info)) {
 		return nil, false, fmt.Errorf("%w: %#x bytes at %#x of .debug_info.dwo", ErrDWARF, info.size, info.off)
 	}
-	d.files++
-	u, next, err := d.parseHeader(own, d.files, d.end, uint64(info.off))
+	d.sections = append(d.sections, own)
+	u, next, err := d.parseHeader(own, int32(len(d.sections)-1), d.end, uint64(info.off))
 	if err != nil {
 		return nil, false, err
 	}

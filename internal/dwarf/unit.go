@@ -221,23 +221,6 @@ func (u *Unit) AddrX(index uint64) (uint64, error) {
 	return 0, fmt.Errorf("%w: address %d beyond .debug_addr", ErrDWARF, index)
 }
 
-// strX is the string with the given index in .debug_str_offsets.
-func (u *Unit) strX(index uint64) []byte {
-	b := u.bases()
-	if !b.strOK {
-		return nil
-	}
-	size := 4
-	if u.Format64 {
-		size = 8
-	}
-	s := element(u.s.StrOffsets, b.str, index, size)
-	if s == nil {
-		return nil
-	}
-	return cstring(u.s.Str, word(s))
-}
-
 // element is entry i of a table of entries of size bytes that begins at base; nil if
 // it is not within the section.
 func element(section []byte, base, i uint64, size int) []byte {
