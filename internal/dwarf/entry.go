@@ -334,6 +334,7 @@ type Cursor struct {
 	pos   uint64 // of what comes next, in the section
 	depth int    // of what comes next
 	at    int    // depth of e
+	low   int    // the lowest depth since NextTag was called
 	below bool   // what comes next are the children of e
 	done  bool
 	err   error
@@ -371,7 +372,9 @@ func (c *Cursor) Next() bool {
 		}
 		if ab == nil {
 			c.pos = pos
-			if c.depth--; c.depth <= 0 {
+			c.depth--
+			c.low = min(c.low, c.depth)
+			if c.depth <= 0 {
 				c.done = true
 				return false
 			}
@@ -402,25 +405,27 @@ func (c *Cursor) NextTag(s *TagSet) bool {
 		return false
 	}
 	info, table := c.unit.info, c.table
-	pos, depth := c.pos, c.depth
+	pos, depth, low := c.pos, c.depth, c.depth
 	for pos < uint64(len(info)) {
 		code := info[pos]
 		if code == 0 {
 			pos++
-			if depth--; depth <= 0 {
+			depth--
+			low = min(low, depth)
+			if depth <= 0 {
 				break
 			}
 			continue
 		}
 		// Next has what is rare, and all errors.
 		if code >= 0x80 || int(code) >= len(table.dense) || table.dense[code] == nil || depth == 0 {
-			if c.pos, c.depth = pos, depth; !c.Next() {
+			if c.pos, c.depth, c.low = pos, depth, low; !c.Next() {
 				return false
 			}
 			if s.Has(c.e.Tag) {
 				return true
 			}
-			pos, depth = c.pos, c.depth
+			pos, depth, low = c.pos, c.depth, c.low
 			continue
 		}
 		ab := table.dense[code]
@@ -435,7 +440,7 @@ func (c *Cursor) NextTag(s *TagSet) bool {
 		}
 		if s.Has(ab.tag) {
 			c.e = Entry{Offset: c.unit.shift + Offset(pos), Tag: ab.tag, HasChildren: ab.children, Unit: c.unit, ab: ab, pos: pos + 1}
-			c.pos, c.at, c.below, c.depth = end, depth, ab.children, depth
+			c.pos, c.at, c.below, c.depth, c.low = end, depth, ab.children, depth, low
 			if ab.children {
 				c.depth++
 			}
@@ -457,6 +462,10 @@ func (c *Cursor) Entry() *Entry { return &c.e }
 
 // Depth is the entry's depth below the first, which is at 0.
 func (c *Cursor) Depth() int { return c.at }
+
+// Low is the lowest depth at which anything was passed on the way from the entry before to
+// the one that NextTag went to: what was entered at it or below has been left.
+func (c *Cursor) Low() int { return c.low }
 
 // Err is what ended the walk before its time.
 func (c *Cursor) Err() error { return c.err }

@@ -78,6 +78,7 @@ func FuzzUnits(f *testing.F) {
 		if err != nil {
 			return
 		}
+		tags, attrs := Tags(TagSubprogram, TagInlinedSubroutine, TagStructureType), Attrs(AttrName, AttrLinkageName, AttrMIPSLinkageName, AttrLowPC)
 		budget := 2000 // of entries and line tables: one damaged file can have very many
 		for _, u := range d.Units() {
 			_, _, _, _, _ = u.Name(), u.CompDir(), u.Producer(), u.Lang(), u.SplitName()
@@ -116,6 +117,17 @@ func FuzzUnits(f *testing.F) {
 				}
 			}
 			wrong(t, c.Err())
+			picked := 0
+			for s := u.Cursor(0); s.NextTag(&tags) && picked <= order; picked++ {
+				if !tags.Has(s.Entry().Tag) || s.Low() > s.Depth() {
+					t.Fatalf("%v at %d, by way of %d", s.Entry().Tag, s.Depth(), s.Low())
+				}
+				s.Entry().Pick(&attrs, func(_ Attr, n Num) {
+					if n.Class == ClassString {
+						d.Str(Str(n.U))
+					}
+				})
+			}
 			for s := u.Cursor(0); s.Next() && skipped <= order; s.Skip() {
 				skipped++
 			}

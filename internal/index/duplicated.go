@@ -9,17 +9,18 @@ import (
 // duplicated says whether the function has another inlined instance for the same call
 // in the source. Then pieces of one call may be in both.
 func (in *Instance) duplicated(fl *flow) bool {
-	keys := make([]string, len(in.sub.inlines))
+	inlines := in.Fn.ix.instances(in.sub)
+	keys := make([]string, len(inlines))
 	own := ""
 	if fl.calls == nil {
 		fl.calls = map[string]int{}
-		for i := range in.sub.inlines {
+		for i := range inlines {
 			keys[i] = in.Fn.ix.callKey(in.sub, int32(i), keys)
 			fl.calls[keys[i]]++
 		}
 	}
-	for i := range in.sub.inlines {
-		if in.sub.inlines[i].off == in.entry {
+	for i := range inlines {
+		if inlines[i].off == in.entry {
 			own = in.Fn.ix.callKey(in.sub, int32(i), keys)
 		}
 	}
@@ -30,8 +31,9 @@ func (in *Instance) duplicated(fl *flow) bool {
 // from where, within which other calls. keys are those of the instances before.
 func (ix *Index) callKey(s *subprogram, i int32, keys []string) string {
 	outer := ""
+	inlines := ix.instances(s)
 	key := func(i int32) string {
-		c := s.inlines[i]
+		c := inlines[i]
 		e, err := ix.debug.Entry(c.off)
 		if err != nil {
 			return fmt.Sprintf("%d", c.off)
@@ -42,7 +44,7 @@ func (ix *Index) callKey(s *subprogram, i int32, keys []string) string {
 		return fmt.Sprintf("%d %d:%d:%d", c.origin, file, line, column)
 	}
 	own := key(i)
-	for p := s.inlines[i].parent; p >= 0; p = s.inlines[p].parent {
+	for p := inlines[i].parent; p >= 0; p = inlines[p].parent {
 		if keys[p] != "" {
 			outer += "<" + keys[p]
 			break

@@ -127,8 +127,9 @@ func (ix *Index) withoutCode(pattern string) bool {
 	if err != nil {
 		return false
 	}
-	for _, s := range ix.subs.all {
-		if s.low == 0 && s.name != "" && p.MatchName(canonical(ix.describe(s).pathText())) != path.NoMatch {
+	for i := range ix.subs.all {
+		s := &ix.subs.all[i]
+		if s.low == 0 && s.name != 0 && p.MatchName(canonical(ix.describe(s).pathText())) != path.NoMatch {
 			return true
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"ferrotrace/internal/dwarf"
 	"ferrotrace/internal/objfile"
@@ -26,12 +27,12 @@ type Index struct {
 	debugFile *objfile.File
 	splits    splits
 	types     *types.Reader
-	subs      subprograms
 	symbols   []objfile.Symbol // functions in order of address
-	functions []*Function      // in no order, without names
-	sortOnce  sync.Once
-	sorted    []*Function // with names, in order of those
-	text      Text
+	table
+	made     []atomic.Pointer[Function] // by number, nil as long as nobody has asked
+	sortOnce sync.Once
+	sorted   []*Function // with names, in order of those
+	text     Text
 	// codeSections are the file's sections of code.
 	codeSections func() []objfile.CodeSection
 
@@ -66,23 +67,13 @@ type Function struct {
 
 	ix       *Index
 	linkage  string
-	abstract *subprogram // the entry that states its parameters; nil for a bare symbol
-	concrete []*subprogram
-	inlines  []inlineRef
-	// instances is how many of them there are, before they have been collected.
-	instances int
-	// merged are the functions whose code f has too.
-	merged []merging
+	abstract *subprogram    // the entry that states its parameters; nil for a bare symbol
+	symbol   objfile.Symbol // of a bare symbol
+	is       *function
 
 	// The exported fields hold, once these have been done; Rust does before if
 	// there is debug info.
 	nameOnce, mergeOnce sync.Once
-	symbol              objfile.Symbol // of a function without debug info
-}
-
-type inlineRef struct {
-	in *subprogram
-	n  int // index in in.inlines
 }
 
 // Options say how to open a file.
@@ -169,12 +160,13 @@ func (ix *Index) read() error {
 	ix.debug = d
 	ix.joinSplits()
 	ix.types = types.NewReader(d)
-	subs, err := scan(d, ix.File.Executable)
+	t, err := scan(d, ix.File.Executable)
 	if err != nil {
 		ix.problem(fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err))
 	}
-	ix.subs = newSubprograms(subs)
+	ix.table = *t
 	ix.group()
+	ix.made = make([]atomic.Pointer[Function], len(ix.functions))
 	return nil
 }
 

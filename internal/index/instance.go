@@ -49,14 +49,14 @@ func (f *Function) Instances() ([]*Instance, error) {
 		}
 		return []*Instance{in}, nil
 	}
-	for _, s := range f.concrete {
-		in, err := f.ix.outOfLine(f, s)
+	for _, s := range of(f.ix.concrete, f.is.concrete) {
+		in, err := f.ix.outOfLine(f, &f.ix.subs.all[s])
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, in)
 	}
-	for _, ref := range f.inlines {
+	for _, ref := range of(f.ix.places, f.is.inlines) {
 		in, err := f.ix.inlined(f, ref)
 		if err != nil {
 			return nil, err
@@ -79,7 +79,7 @@ func (f *Function) Counts() (outOfLine, inlined int) {
 	if f.abstract == nil {
 		return 1, 0
 	}
-	return len(f.concrete), len(f.inlines)
+	return int(f.is.concrete.n), int(f.is.inlines.n)
 }
 
 // bare is the instance of a function of which only the symbol is known.
@@ -187,7 +187,9 @@ func (ix *Index) outOfLine(f *Function, s *subprogram) (*Instance, error) {
 
 // inlined returns nil for an instance of which no code is left.
 func (ix *Index) inlined(f *Function, ref inlineRef) (*Instance, error) {
-	i := ref.in.inlines[ref.n]
+	s := &ix.subs.all[ref.in]
+	inlines := ix.instances(s)
+	i := inlines[ref.n]
 	e, err := ix.debug.Entry(i.off)
 	if err != nil {
 		return nil, fmt.Errorf("%s, inlined: %w", f.Name, err)
@@ -199,19 +201,19 @@ func (ix *Index) inlined(f *Function, ref inlineRef) (*Instance, error) {
 	if len(ranges) == 0 {
 		return nil, nil
 	}
-	outerFn := ref.in.fn
-	outer, err := ix.outOfLine(outerFn, ref.in)
+	outerFn := ix.function(s.fn)
+	outer, err := ix.outOfLine(outerFn, s)
 	if err != nil {
 		return nil, err
 	}
-	in := &Instance{Fn: f, Inlined: true, Ranges: ranges, Outer: outer, entry: i.off, origin: i.origin, sub: ref.in, Caller: outerFn.Name}
+	in := &Instance{Fn: f, Inlined: true, Ranges: ranges, Outer: outer, entry: i.off, origin: i.origin, sub: s, Caller: outerFn.Name}
 	if i.parent >= 0 {
-		if caller := ix.subs.at(ref.in.inlines[i.parent].origin); caller != nil {
-			in.Caller = caller.fn.named().Name
+		if caller := inlines[i.parent].of; caller >= 0 {
+			in.Caller = ix.function(caller).named().Name
 		}
 	}
 	if n, ok := e.Uint(dwarf.AttrCallFile); ok {
-		in.File = fileName(ref.in.unit, n)
+		in.File = fileName(ix.unit(s), n)
 	}
 	if n, ok := e.Uint(dwarf.AttrCallLine); ok {
 		in.Line = int(n)

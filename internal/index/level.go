@@ -25,19 +25,21 @@ func (ix *Index) Level() Level {
 	if len(ix.symbols) > 0 {
 		level = SymbolsOnly
 	}
-	var last *dwarf.Unit
+	last := int32(-1)
 	own := false
-	for _, s := range ix.subs.all {
+	for i := range ix.subs.all {
+		s := &ix.subs.all[i]
 		if s.unit != last {
 			last = s.unit
-			own = s.unit.SplitName() == "" && !prebuilt(s.unit)
+			u := ix.unit(s)
+			own = u.SplitName() == "" && !prebuilt(u)
 			if own && ix.typed(s) {
 				return Debug
 			}
 		}
 		if own {
 			level = max(level, LinesOnly)
-			if s.linkage != "" {
+			if s.linkage != 0 {
 				level = NoTypes
 			}
 		}

@@ -12,19 +12,20 @@ const maxRefs = 8
 
 // described is what a subprogram and those that it refers to say together.
 type described struct {
+	ix            *Index
 	name, linkage string
-	scope         *scope
+	scope         int32       // -1 for none
 	decl          *subprogram // whose decl_file and decl_line hold
 }
 
 func (ix *Index) describe(s *subprogram) described {
-	var d described
+	d := described{ix: ix}
 	for range maxRefs {
 		if d.name == "" {
-			d.name = s.name
+			d.name = ix.debug.Str(s.name)
 		}
 		if d.linkage == "" {
-			d.linkage = s.linkage
+			d.linkage = ix.debug.Str(s.linkage)
 		}
 		if d.decl == nil && s.declLine != 0 {
 			d.decl = s
@@ -40,22 +41,25 @@ func (ix *Index) describe(s *subprogram) described {
 	return d
 }
 
-func (sc *scope) appendTo(segments []string) []string {
-	if sc == nil {
+// appendScope appends the names of a scope and of those that it is in, the outermost
+// first.
+func (ix *Index) appendScope(segments []string, scope int32) []string {
+	if scope < 0 {
 		return segments
 	}
-	return append(sc.parent.appendTo(segments), sc.name)
+	s := &ix.scopes[scope]
+	return append(ix.appendScope(segments, s.parent), ix.debug.Str(s.name))
 }
 
 // pathText writes the function's path. Each source knows what the other lacks: a
 // legacy symbol names the types of an impl, but neither generics nor closures'
 // numbers; DWARF has those, but calls impls {impl#N}. A v0 symbol has it all.
 func (d described) pathText() string {
-	segments := d.scope.appendTo(nil)
+	segments := d.ix.appendScope(nil, d.scope)
 	if d.name != "" {
 		name := d.name
-		if d.scope != nil {
-			name = ownArguments(name, d.scope.name)
+		if d.scope >= 0 {
+			name = ownArguments(name, segments[len(segments)-1])
 		}
 		segments = append(segments, name)
 	}
@@ -130,12 +134,15 @@ func split(path string) []string {
 }
 
 // source is the file and line of a declaration; the file as rustc was told it.
-func source(decl *subprogram) (file string, line int) {
+func (ix *Index) source(decl *subprogram) (file string, line int) {
 	if decl == nil {
 		return "", 0
 	}
-	return fileName(decl.unit, decl.declFile), int(decl.declLine)
+	return fileName(ix.unit(decl), uint64(decl.declFile)), int(decl.declLine)
 }
+
+// unit is the one that a subprogram is in.
+func (ix *Index) unit(s *subprogram) *dwarf.Unit { return ix.debug.Units()[s.unit] }
 
 func fileName(u *dwarf.Unit, n uint64) string {
 	f, _ := u.File(n)

@@ -2,11 +2,9 @@ package index
 
 import (
 	"cmp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"ferrotrace/internal/rust/demangle"
 	"ferrotrace/internal/rust/path"
@@ -17,12 +15,13 @@ import (
 func (f *Function) named() *Function {
 	f.nameOnce.Do(f.makeName)
 	f.mergeOnce.Do(func() {
-		for _, m := range f.merged {
-			if m.g != nil {
-				m.g.nameOnce.Do(m.g.makeName)
-				f.merge(m.g.Name)
+		for _, m := range of(f.ix.merged, f.is.merged) {
+			if m.fn >= 0 {
+				g := f.ix.function(m.fn)
+				g.nameOnce.Do(g.makeName)
+				f.merge(g.Name)
 			} else {
-				f.alias(m.symbol)
+				f.alias(f.ix.symbols[m.symbol].Name)
 			}
 		}
 	})
@@ -42,34 +41,37 @@ func (f *Function) makeName() {
 	}
 	d := f.ix.describe(f.abstract)
 	f.Name = strings.Clone(canonical(d.pathText()))
-	f.File, f.Line = source(d.decl)
+	f.File, f.Line = f.ix.source(d.decl)
 }
 
 // Functions are all functions with code, in order of name.
 func (ix *Index) Functions() []*Function {
 	ix.sortOnce.Do(func() {
-		const batch = 256
-		var next atomic.Int64
-		var wg sync.WaitGroup
-		for range runtime.GOMAXPROCS(0) {
-			wg.Go(func() {
-				for {
-					from := min(int(next.Add(batch))-batch, len(ix.functions))
-					some := ix.functions[from:min(from+batch, len(ix.functions))]
-					if len(some) == 0 {
-						return
-					}
-					for _, f := range some {
-						f.named()
-					}
-				}
-			})
-		}
-		wg.Wait()
-		ix.sorted = slices.Clone(ix.functions)
+		ix.sorted = ix.namedIf(func(*function) bool { return true })
 		slices.SortFunc(ix.sorted, byName)
 	})
 	return ix.sorted
+}
+
+// namedIf are the functions with code that wanted says yes to, named, in no order.
+func (ix *Index) namedIf(wanted func(*function) bool) []*Function {
+	const batch = 256
+	var mu sync.Mutex
+	var all []*Function
+	parallel((len(ix.functions)+batch-1)/batch, func() func(int) {
+		return func(b int) {
+			var some []*Function
+			for i := b * batch; i < min((b+1)*batch, len(ix.functions)); i++ {
+				if f := &ix.functions[i]; !f.hidden() && wanted(f) {
+					some = append(some, ix.function(int32(i)).named())
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, some...)
+		}
+	})
+	return all
 }
 
 // byName orders functions by name: of one name, those first of which only the symbol is
@@ -94,13 +96,7 @@ func (ix *Index) candidates(hint string) []*Function {
 	if !isVerbatim(hint) {
 		return ix.Functions()
 	}
-	var some []*Function
-	for _, f := range ix.functions {
-		if f.mentions(hint) {
-			some = append(some, f.named())
-		}
-	}
-	return some
+	return ix.namedIf(func(f *function) bool { return ix.mentions(f, hint) })
 }
 
 // isVerbatim says whether a name in a path stands as it is in debug info and symbols. All
@@ -117,31 +113,28 @@ func isVerbatim(name string) bool {
 }
 
 // mentions says whether word is in what the function's names are made of.
-func (f *Function) mentions(word string) bool {
-	if f.mentionsItself(word) {
+func (ix *Index) mentions(f *function, word string) bool {
+	if ix.mentionsItself(f, word) {
 		return true
 	}
-	for _, m := range f.merged {
-		if strings.Contains(m.symbol, word) || m.g != nil && m.g.mentionsItself(word) {
+	for _, m := range of(ix.merged, f.merged) {
+		if m.fn >= 0 && ix.mentionsItself(&ix.functions[m.fn], word) || m.symbol >= 0 && strings.Contains(ix.symbols[m.symbol].Name, word) {
 			return true
 		}
 	}
 	return false
 }
 
-func (f *Function) mentionsItself(word string) bool {
-	if strings.Contains(f.linkage, word) {
+func (ix *Index) mentionsItself(f *function, word string) bool {
+	if f.abstract < 0 {
+		return strings.Contains(ix.symbols[f.symbol].Name, word)
+	}
+	d := ix.describe(&ix.subs.all[f.abstract])
+	if strings.Contains(d.linkage, word) || strings.Contains(d.name, word) {
 		return true
 	}
-	if f.abstract == nil {
-		return false
-	}
-	d := f.ix.describe(f.abstract)
-	if strings.Contains(d.name, word) {
-		return true
-	}
-	for sc := d.scope; sc != nil; sc = sc.parent {
-		if strings.Contains(sc.name, word) {
+	for sc := d.scope; sc >= 0; sc = ix.scopes[sc].parent {
+		if strings.Contains(ix.debug.Str(ix.scopes[sc].name), word) {
 			return true
 		}
 	}

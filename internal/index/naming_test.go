@@ -22,7 +22,7 @@ func TestFindNamesEnough(t *testing.T) {
 						continue
 					}
 					verbatim++
-					if !f.mentions(pattern.Hint()) {
+					if !ix.mentions(f.is, pattern.Hint()) {
 						t.Errorf("%s is not found by %q", name, pattern.Hint())
 					}
 				}

@@ -25,7 +25,8 @@ func (ix *Index) noReturn(addr uint64) bool {
 	defer ix.mu.Unlock()
 	if ix.never == nil {
 		ix.never = map[uint64]bool{}
-		for _, s := range ix.subs.all {
+		for i := range ix.subs.all {
+			s := &ix.subs.all[i]
 			if s.low != 0 && ix.isNoreturn(s) {
 				ix.never[s.low] = true
 			}
@@ -47,7 +48,7 @@ func (ix *Index) isNoreturn(s *subprogram) bool {
 		if s == nil {
 			return false
 		}
-		if s.noreturn {
+		if s.flags&subNoreturn != 0 {
 			return true
 		}
 		s = ix.subs.at(s.ref)

@@ -300,7 +300,7 @@ func (in *Instance) exact(fl *flow, entered x86.EntrySet) (bool, string) {
 // repeated says whether the line table has the line at which the instance is entered
 // again further on in it, with other lines in between.
 func (in *Instance) repeated(entry uint64) bool {
-	lines := in.Fn.ix.lineTable(in.sub.unit)
+	lines := in.Fn.ix.lineTable(in.Fn.ix.unit(in.sub))
 	if lines == nil {
 		return true
 	}

@@ -1,253 +1,303 @@
 package index
 
 import (
+	"cmp"
+	"errors"
+
+	"math"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"ferrotrace/internal/dwarf"
 )
 
-// scope is a namespace, or a type that functions are declared in.
-type scope struct {
-	parent *scope
-	name   string
+// errTooMany says that there is more than the table's indices can count.
+var errTooMany = errors.New("more functions than can be counted")
+
+// found is what one unit has; its indices are those of the unit alone.
+type found struct {
+	subs    []subprogram
+	inlines []inlined
+	scopes  []scope
+	err     error
 }
 
-// subprogram is one DW_TAG_subprogram: a definition with code, an abstract one that
-// is only inlined, or a declaration that a definition refers to.
-type subprogram struct {
-	unit     *dwarf.Unit
-	off      dwarf.Offset
-	ref      dwarf.Offset // abstract origin or specification, 0 for none
-	origin   bool         // ref is an abstract origin: the parameters stand there
-	scope    *scope
-	name     string
-	linkage  string
-	declFile uint64
-	declLine uint64
-	low      uint64 // the lowest address of live code, 0 for none
-	high     uint64 // behind the range that begins at low
-	split    bool   // there are more live ranges
-	noreturn bool
-	inlines  []inlined
-	// instances is how many of them there are, before they have been collected.
-	instances int32
-	fn        *Function // whose subprogram it is, nil if it has no code
-}
-
-// inlined is one DW_TAG_inlined_subroutine in a subprogram with live code.
-type inlined struct {
-	off, origin dwarf.Offset
-	parent      int32 // index of the instance that this one was inlined into, -1 for none
+// parallel calls f with the numbers up to n, each once, on all processors. Each of these has
+// a function of its own, that start makes.
+func parallel(n int, start func() func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), n) {
+		wg.Go(func() {
+			f := start()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					return
+				}
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // scan walks all units, in parallel, and returns their subprograms in the order of
 // the file. Of what is broken it returns the first error beside what could be read.
-func scan(d *dwarf.Data, executable func(uint64) bool) ([]*subprogram, error) {
+func scan(d *dwarf.Data, executable func(uint64) bool) (*table, error) {
 	units := d.Units()
-	found := make([][]*subprogram, len(units))
-	errs := make([]error, len(units))
-	var wg sync.WaitGroup
-	next := make(chan int)
-	for range min(runtime.GOMAXPROCS(0), len(units)) {
-		wg.Go(func() {
-			var w walk
-			for i := range next {
-				found[i], errs[i] = w.unit(units[i], executable)
-			}
-		})
+	// The largest first, so that none of them is begun when the others are done.
+	order := make([]int, len(units))
+	for i := range order {
+		order[i] = i
 	}
-	for i := range units {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	n := 0
-	for _, f := range found {
-		n += len(f)
-	}
-	all := make([]*subprogram, 0, n)
-	for _, f := range found {
-		all = append(all, f...)
-	}
-	for _, err := range errs {
-		if err != nil {
-			return all, err
+	size := func(i int) dwarf.Offset { return units[i].End - units[i].Offset }
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(size(b), size(a)) })
+	all := make([]found, len(units))
+	parallel(len(units), func() func(int) {
+		w := walk{executable: executable}
+		return func(i int) { all[order[i]] = w.unit(units[order[i]], int32(order[i])) }
+	})
+	return join(all)
+}
+
+// join puts together what the units have.
+func join(all []found) (*table, error) {
+	// base is where the parts of each unit come to stand.
+	base := make([]struct{ subs, inlines, scopes int }, len(all)+1)
+	var err error
+	for i := range all {
+		f := &all[i]
+		if err == nil {
+			err = f.err
 		}
+		b := base[i]
+		b.subs, b.inlines, b.scopes = b.subs+len(f.subs), b.inlines+len(f.inlines), b.scopes+len(f.scopes)
+		if max(b.subs, b.inlines, b.scopes) > math.MaxInt32 {
+			return &table{}, errTooMany
+		}
+		base[i+1] = b
 	}
-	return all, nil
+	n := base[len(all)]
+	subs := make([]subprogram, n.subs)
+	t := &table{inlines: make([]inlined, n.inlines), scopes: make([]scope, n.scopes)}
+	parallel(len(all), func() func(int) {
+		return func(i int) {
+			f, b := &all[i], base[i]
+			for j := range f.subs {
+				s := &f.subs[j]
+				s.inlines += int32(b.inlines)
+				if s.scope >= 0 {
+					s.scope += int32(b.scopes)
+				}
+			}
+			for j := range f.scopes {
+				if s := &f.scopes[j]; s.parent >= 0 {
+					s.parent += int32(b.scopes)
+				}
+			}
+			copy(subs[b.subs:], f.subs)
+			copy(t.inlines[b.inlines:], f.inlines)
+			copy(t.scopes[b.scopes:], f.scopes)
+			*f = found{}
+		}
+	})
+	t.subs = newSubprograms(subs)
+	return t, err
 }
 
 // level is what an entry on the way from the root to the current one means for the
 // entries below it.
 type level struct {
-	scope  *scope
-	sub    *subprogram
-	inline int32
+	depth  int
+	named  dwarf.Entry // what makes a scope, if none has been made of it
+	scope  int32       // -1 for none, aroundIt for that of the level above
+	sub    int32       // -1 for none
+	inline int32       // -1 for none
 }
+
+// aroundIt is the scope of the level above.
+const aroundIt = -2
 
 // walk goes through one unit after the other, with memory that it uses again.
 type walk struct {
-	levels  []level
-	inlines []inlinedIn
+	executable func(uint64) bool
+	levels     []level
+	subs       []subprogram
+	scopes     []scope
+	inlines    []inlinedIn
+	next       []int32
+	ranges     []dwarf.Range
 }
 
 // inlinedIn is an inlined instance in a subprogram.
 type inlinedIn struct {
-	sub *subprogram
+	sub int32
 	inlined
 }
 
-func (w *walk) unit(u *dwarf.Unit, executable func(uint64) bool) ([]*subprogram, error) {
-	var subs []*subprogram
-	var made slab[subprogram]
-	var scopes slab[scope]
-	levels := append(w.levels[:0], level{inline: -1})
-	w.inlines = w.inlines[:0]
+var (
+	// scanned are the tags of entries that are looked at; what is below others counts as
+	// below these.
+	scanned = dwarf.Tags(dwarf.TagNamespace, dwarf.TagModule, dwarf.TagStructureType, dwarf.TagUnionType,
+		dwarf.TagEnumerationType, dwarf.TagSubprogram, dwarf.TagInlinedSubroutine)
+	subAttrs = dwarf.Attrs(dwarf.AttrName, dwarf.AttrLinkageName, dwarf.AttrMIPSLinkageName, dwarf.AttrDeclFile, dwarf.AttrDeclLine,
+		dwarf.AttrAbstractOrigin, dwarf.AttrSpecification, dwarf.AttrNoreturn, dwarf.AttrLowPC, dwarf.AttrRanges)
+	originAttr = dwarf.Attrs(dwarf.AttrAbstractOrigin)
+	nameAttr   = dwarf.Attrs(dwarf.AttrName)
+)
+
+func (w *walk) unit(u *dwarf.Unit, number int32) found {
+	w.levels = append(w.levels[:0], level{depth: -1, scope: -1, sub: -1, inline: -1})
+	w.subs, w.scopes, w.inlines = w.subs[:0], w.scopes[:0], w.inlines[:0]
 	c := u.Cursor(0)
-	for c.Next() {
-		e := c.Entry()
-		depth := c.Depth()
-		if depth >= len(levels) {
-			levels = append(levels, levels[len(levels)-1])
+	for c.NextTag(&scanned) {
+		e, depth := c.Entry(), c.Depth()
+		top := len(w.levels) - 1
+		for w.levels[top].depth >= c.Low() {
+			top--
 		}
-		levels = levels[:depth+1]
-		here := level{inline: -1}
-		if depth > 0 {
-			here = levels[depth-1]
-		}
+		w.levels = w.levels[:top+1]
+		here := &w.levels[top]
 		switch e.Tag {
-		case dwarf.TagNamespace, dwarf.TagModule, dwarf.TagStructureType, dwarf.TagUnionType, dwarf.TagEnumerationType:
-			sc := scopes.new()
-			sc.parent, sc.name = here.scope, e.String(dwarf.AttrName)
-			here.scope = sc
 		case dwarf.TagSubprogram:
-			s := made.new()
-			s.unit, s.off, s.scope = u, e.Offset, here.scope
-			readSubprogram(s, e, executable)
-			subs = append(subs, s)
-			here.sub, here.inline = s, -1
-		case dwarf.TagInlinedSubroutine:
-			if here.sub != nil && here.sub.low != 0 {
-				origin, _ := e.Ref(dwarf.AttrAbstractOrigin)
-				w.inlines = append(w.inlines, inlinedIn{here.sub, inlined{off: e.Offset, origin: origin, parent: here.inline}})
-				here.inline = here.sub.instances
-				here.sub.instances++
-			}
-		case dwarf.TagMember, dwarf.TagFormalParameter, dwarf.TagVariable, dwarf.TagTemplateTypeParameter, dwarf.TagVariantPart, dwarf.TagEnumerator:
+			w.subs = append(w.subs, subprogram{off: e.Offset, unit: number, scope: w.scope(top), fn: -1})
+			w.subprogram(&w.subs[len(w.subs)-1], e)
 			if e.HasChildren {
-				c.Skip()
+				w.levels = append(w.levels, level{depth: depth, scope: w.levels[top].scope, sub: int32(len(w.subs) - 1), inline: -1})
 			}
-			continue
+		case dwarf.TagInlinedSubroutine:
+			if here.sub < 0 || w.subs[here.sub].low == 0 {
+				continue
+			}
+			s := &w.subs[here.sub]
+			in := inlinedIn{here.sub, inlined{off: e.Offset, parent: here.inline, of: -1}}
+			e.Pick(&originAttr, func(_ dwarf.Attr, v dwarf.Num) {
+				if v.Class == dwarf.ClassRef {
+					in.origin = dwarf.Offset(v.U)
+				}
+			})
+			w.inlines = append(w.inlines, in)
+			if e.HasChildren {
+				w.levels = append(w.levels, level{depth: depth, scope: aroundIt, sub: here.sub, inline: s.instances})
+			}
+			s.instances++
+		default:
+			if e.HasChildren {
+				w.levels = append(w.levels, level{depth: depth, scope: -1, named: *e, sub: here.sub, inline: here.inline})
+			}
 		}
-		levels[depth] = here
 	}
-	w.levels = levels
-	all := make([]inlined, len(w.inlines))
-	for _, in := range w.inlines {
-		if s := in.sub; s.inlines == nil {
-			s.inlines, all = all[:0:s.instances], all[s.instances:]
-		}
-		in.sub.inlines = append(in.sub.inlines, in.inlined)
-	}
-	return subs, c.Err()
+	return w.found(c.Err())
 }
 
-// readSubprogram reads an entry into s. It goes through the attributes once: there are
-// some hundred thousand entries with a dozen of them each.
-func readSubprogram(s *subprogram, e *dwarf.Entry, executable func(uint64) bool) {
-	hasCode := false
-	for attr, v := range e.Attrs() {
+// scope makes scopes of what levels up to top stand for: only few types have functions.
+func (w *walk) scope(top int) int32 {
+	l := &w.levels[top]
+	if l.scope == aroundIt {
+		l.scope = w.scope(top - 1)
+	}
+	if l.named.Unit == nil {
+		return l.scope
+	}
+	sc := scope{parent: w.scope(top - 1)}
+	l.named.Pick(&nameAttr, func(_ dwarf.Attr, v dwarf.Num) {
+		if v.Class == dwarf.ClassString {
+			sc.name = dwarf.Str(v.U)
+		}
+	})
+	w.scopes = append(w.scopes, sc)
+	l.scope, l.named = int32(len(w.scopes)-1), dwarf.Entry{}
+	return l.scope
+}
+
+// found copies what has been found.
+func (w *walk) found(err error) found {
+	f := found{subs: slices.Clone(w.subs), scopes: slices.Clone(w.scopes), inlines: make([]inlined, len(w.inlines)), err: err}
+	w.next = w.next[:0]
+	first := int32(0)
+	for i := range f.subs {
+		f.subs[i].inlines = first
+		w.next = append(w.next, first)
+		first += f.subs[i].instances
+	}
+	for i := range w.inlines {
+		in := &w.inlines[i]
+		f.inlines[w.next[in.sub]] = in.inlined
+		w.next[in.sub]++
+	}
+	return f
+}
+
+// subprogram reads an entry into s.
+func (w *walk) subprogram(s *subprogram, e *dwarf.Entry) {
+	hasCode, mips := false, dwarf.Str(0)
+	e.Pick(&subAttrs, func(attr dwarf.Attr, v dwarf.Num) {
 		switch attr {
 		case dwarf.AttrName:
-			s.name = v.Text()
+			s.name = str(v)
 		case dwarf.AttrLinkageName:
-			s.linkage = v.Text()
+			s.linkage = str(v)
 		case dwarf.AttrMIPSLinkageName:
-			if s.linkage == "" {
-				s.linkage = v.Text()
-			}
+			mips = str(v)
 		case dwarf.AttrDeclFile:
-			s.declFile = v.Number()
+			s.declFile = small(v)
 		case dwarf.AttrDeclLine:
-			s.declLine = v.Number()
+			s.declLine = small(v)
 		case dwarf.AttrAbstractOrigin, dwarf.AttrSpecification:
 			origin := attr == dwarf.AttrAbstractOrigin
-			if v.Class == dwarf.ClassRef && (origin || !s.origin) {
-				s.ref, s.origin = dwarf.Offset(v.U), origin
+			if v.Class == dwarf.ClassRef && (origin || s.flags&subOrigin == 0) {
+				s.ref = dwarf.Offset(v.U)
+				if origin {
+					s.flags |= subOrigin
+				}
 			}
 		case dwarf.AttrNoreturn:
-			s.noreturn = v.Class == dwarf.ClassFlag && v.U != 0
+			if v.Class == dwarf.ClassFlag && v.U != 0 {
+				s.flags |= subNoreturn
+			}
 		case dwarf.AttrLowPC, dwarf.AttrRanges:
 			hasCode = true
 		}
+	})
+	if s.linkage == 0 {
+		s.linkage = mips
 	}
 	if !hasCode {
 		return
 	}
 	// Half of all subprograms in a linked file are dead: their code was dropped and
 	// their addresses are 0 or tombstones.
-	ranges, err := e.Ranges()
-	if err != nil {
+	var err error
+	if w.ranges, err = e.AppendRanges(w.ranges[:0]); err != nil {
 		return
 	}
-	for _, r := range ranges {
-		if !executable(r.Low) {
+	for _, r := range w.ranges {
+		if !w.executable(r.Low) {
 			continue
 		}
-		s.split = s.split || s.low != 0
+		if s.low != 0 {
+			s.flags |= subSplit
+		}
 		if s.low == 0 || r.Low < s.low {
 			s.low, s.high = r.Low, r.High
 		}
 	}
 }
 
-// slab makes values of one type, many with each allocation.
-type slab[T any] []T
-
-func (s *slab[T]) new() *T {
-	if len(*s) == cap(*s) {
-		*s = make([]T, 0, min(256, max(8, 2*cap(*s))))
+func str(v dwarf.Num) dwarf.Str {
+	if v.Class != dwarf.ClassString {
+		return 0
 	}
-	*s = (*s)[:len(*s)+1]
-	return &(*s)[len(*s)-1]
+	return dwarf.Str(v.U)
 }
 
-// subprograms are found by their offset. buckets say where in all, which is in order of
-// offset, those begin that are at 1<<bucketBits bytes or multiples of it: there are too
-// many for a map, and too many questions for a search.
-type subprograms struct {
-	all     []*subprogram
-	offsets []dwarf.Offset
-	buckets []int32
-}
-
-const bucketBits = 7
-
-func newSubprograms(all []*subprogram) subprograms {
-	s := subprograms{all: all, offsets: make([]dwarf.Offset, len(all))}
-	if n := len(all); n > 0 {
-		s.buckets = make([]int32, 0, all[n-1].off>>bucketBits+1)
+// small is a number of a file or a line, 0 for none and for what is none.
+func small(v dwarf.Num) uint32 {
+	if v.Class != dwarf.ClassConst || v.U > math.MaxUint32 {
+		return 0
 	}
-	for i, sub := range all {
-		s.offsets[i] = sub.off
-		for len(s.buckets) <= int(sub.off>>bucketBits) {
-			s.buckets = append(s.buckets, int32(i))
-		}
-	}
-	return s
-}
-
-// at is the subprogram whose entry is at off, nil if none is.
-
-func (s *subprograms) at(off dwarf.Offset) *subprogram {
-	if off>>bucketBits >= dwarf.Offset(len(s.buckets)) {
-		return nil
-	}
-	for i := int(s.buckets[off>>bucketBits]); i < len(s.offsets) && s.offsets[i] <= off; i++ {
-		if s.offsets[i] == off {
-			return s.all[i]
-		}
-	}
-	return nil
+	return uint32(v.U)
 }

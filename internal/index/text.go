@@ -76,11 +76,11 @@ func (t *Text) FunctionRanges() []x86.Range {
 func (t *Text) FunctionAt(addr uint64) (parts []x86.Range, targets []uint64, rust, ok bool) {
 	var compiled bool
 	if s := t.subprogramAt(addr); s != nil {
-		in, err := t.ix.outOfLine(s.fn, s)
+		in, err := t.ix.outOfLine(t.ix.function(s.fn), s)
 		if err != nil {
 			return nil, nil, false, false
 		}
-		parts, rust, compiled = slices.Clone(in.Ranges), s.unit.Lang() == dwarf.LangRust, isCompiled(s)
+		parts, rust, compiled = slices.Clone(in.Ranges), t.ix.unit(s).Lang() == dwarf.LangRust, t.isCompiled(s)
 	} else if parts, rust, ok = t.namedAt(addr); ok {
 		// Naked functions have Rust's names too, but no frame description of rustc's.
 		rust = rust && t.framed(parts[0].Low)
@@ -116,10 +116,11 @@ func (t *Text) subprogramAt(addr uint64) *subprogram {
 
 func (t *Text) findSubs() {
 	t.subsOnce.Do(func() {
-		for _, s := range t.ix.subs.all {
+		for i := range t.ix.subs.all {
+			s := &t.ix.subs.all[i]
 			switch {
 			case s.low == 0:
-			case !s.split:
+			case s.flags&subSplit == 0:
 				t.subs = append(t.subs, subRange{x86.Range{Low: s.low, High: s.high}, s})
 			default:
 				ranges, _ := t.ix.ranges(s.off)
@@ -134,8 +135,8 @@ func (t *Text) findSubs() {
 
 // isCompiled says whether a compiler has made the code of a subprogram, and not a
 // programmer.
-func isCompiled(s *subprogram) bool {
-	lang := s.unit.Lang()
+func (t *Text) isCompiled(s *subprogram) bool {
+	lang := t.ix.unit(s).Lang()
 	return lang != 0 && lang != dwarf.LangMipsAssembler && lang != dwarf.LangAssembly
 }
 
@@ -277,7 +278,7 @@ func (t *Text) findSpans() {
 			}
 		}
 		for _, s := range t.subs {
-			add(s.Low, s.High, isCompiled(s.sub))
+			add(s.Low, s.High, t.isCompiled(s.sub))
 		}
 		for i, s := range t.symbols {
 			high := s.Addr + s.Size

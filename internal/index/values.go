@@ -76,7 +76,7 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 	stated := in.entry
 	if in.Inlined {
 		stated = in.Fn.abstract.off
-	} else if in.sub.origin {
+	} else if in.sub.flags&subOrigin != 0 {
 		stated = in.sub.ref
 	}
 	list, err := ix.children(stated, dwarf.TagFormalParameter)
@@ -502,16 +502,17 @@ func (f *Function) Signature() (params []Param, result *types.Type, ok bool) {
 // typed says whether the unit of a subprogram has types: with line tables alone, a
 // function without parameters and one whose parameters are not stated look the same.
 func (ix *Index) typed(s *subprogram) bool {
-	if known, ok := ix.typedUnits.Load(s.unit); ok {
+	u := ix.unit(s)
+	if known, ok := ix.typedUnits.Load(u); ok {
 		return known.(bool)
 	}
 	found := false
-	c := s.unit.Cursor(0)
+	c := u.Cursor(0)
 	tags := dwarf.Tags(dwarf.TagBaseType, dwarf.TagStructureType, dwarf.TagPointerType)
 	for !found && c.NextTag(&tags) {
 		found = true
 	}
-	ix.typedUnits.Store(s.unit, found)
+	ix.typedUnits.Store(u, found)
 	return found
 }
 
