@@ -24,7 +24,7 @@ func dump(b *strings.Builder, indent, label string, n Node) {
 	}
 	v := reflect.ValueOf(n).Elem()
 	b.WriteString(v.Type().Name())
-	if t, ok := n.(*Type); ok {
+	if t, ok := n.(*Type); ok && !defines(t) {
 		b.WriteString(" " + t.String() + "\n")
 		return
 	}
@@ -56,4 +56,13 @@ func scalar(b *strings.Builder, name string, v reflect.Value) {
 			fmt.Fprintf(b, " %s=%q", name, v.Interface())
 		}
 	}
+}
+
+// defines says whether a type has a struct's definition in it, which is more than
+// a line.
+func defines(t *Type) bool {
+	for t.Elem != nil {
+		t = t.Elem
+	}
+	return t.Def != nil
 }

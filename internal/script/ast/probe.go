@@ -1,6 +1,10 @@
 package ast
 
-import "ferrotrace/internal/script/source"
+import (
+	"strings"
+
+	"ferrotrace/internal/script/source"
+)
 
 // A Provider is a kind of probe, by its full name.
 type Provider string
@@ -35,7 +39,6 @@ const (
 
 var providers = map[string]Provider{
 	"u": Uprobe, "ur": Uretprobe, "U": Usdt, "i": Interval, "p": Profile,
-	"BEGIN": Begin, "END": End,
 	"k": Kprobe, "kr": Kretprobe, "f": Fentry, "fr": Fexit, "t": Tracepoint, "rt": Rawtracepoint,
 	"it": Iter, "s": Software, "h": Hardware, "w": Watchpoint,
 	"kfunc": Fentry, "kretfunc": Fexit,
@@ -50,9 +53,13 @@ func init() {
 	}
 }
 
-// ProviderNamed is the provider with that name, full or short.
+// ProviderNamed is the provider with that name, full or short. BEGIN and other
+// capitals are understood; of the short names, u and U are two.
 func ProviderNamed(name string) (Provider, bool) {
 	p, ok := providers[name]
+	if !ok {
+		p, ok = providers[strings.ToLower(name)]
+	}
 	return p, ok
 }
 
