@@ -76,7 +76,7 @@ type StructField struct {
 	Bits uint64 // a bit field's width; 0 if it is none
 }
 
-// An Enum is the C definition of an enum.
+// An Enum is the C definition of an enum, with a name or without.
 type Enum struct {
 	source.Span
 	Name   string

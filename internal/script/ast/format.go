@@ -197,7 +197,11 @@ func (f *formatter) field(s *StructField) {
 }
 
 func (f *formatter) enum(e *Enum) {
-	f.braces("enum "+e.Name+" {", func() {
+	word := "enum "
+	if e.Name != "" {
+		word += e.Name + " "
+	}
+	f.braces(word+"{", func() {
 		for _, v := range e.Values {
 			f.line()
 			f.put(v.Name)

@@ -16,6 +16,11 @@ func (t *Type) String() string {
 		}
 		return fmt.Sprintf("%s[%d]", t.Elem, t.Len)
 	case TypeofType:
+		// A bare name would read as a type's, and name[1] as an array of it.
+		switch t.X.(type) {
+		case *Ident, *Index:
+			return "typeof((" + Text(t.X) + "))"
+		}
 		return "typeof(" + Text(t.X) + ")"
 	case StructType, UnionType, EnumType:
 		if t.Def != nil {
@@ -213,9 +218,9 @@ func (f *formatter) expr(x Expr) {
 		f.expr(x.I)
 		f.put("]")
 	case *Range:
-		f.operand(x.From, bindUnary)
+		f.operand(x.From, bindOperand)
 		f.put("..")
-		f.operand(x.To, bindUnary)
+		f.operand(x.To, bindOperand)
 	case *Sizeof:
 		f.put("sizeof(", x.Type.String(), ")")
 	case *Offsetof:

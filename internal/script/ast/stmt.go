@@ -67,6 +67,22 @@ type Return struct {
 	X Expr
 }
 
+// DropValue makes statements of the values of blocks and ifs that nobody takes,
+// so that an expression for its effect has none. Other expressions it leaves.
+func DropValue(x Expr) {
+	switch x := x.(type) {
+	case *Block:
+		if x.Value != nil {
+			DropValue(x.Value)
+			x.Stmts = append(x.Stmts, &ExprStmt{Span: x.Value.At(), X: x.Value})
+			x.Value = nil
+		}
+	case *If:
+		DropValue(x.Then)
+		DropValue(x.Else)
+	}
+}
+
 func (*Let) stmt()      {}
 func (*Assign) stmt()   {}
 func (*ExprStmt) stmt() {}

@@ -20,7 +20,7 @@ var closureSegment = regexp.MustCompile(`^\{\{?[A-Za-z_][\w#:.-]*\}?\}`)
 
 // pointEnd is the offset where the attach point ends that begins at i.
 func (p *parser) pointEnd(i int) int {
-	start, colon := i, false
+	start, colon, angles := i, false, true
 	for i < len(p.text) {
 		switch c := p.text[i]; c {
 		case ' ', '\t', '\r', '\n', '\v', '\f', ',', ';', '}', ')':
@@ -40,8 +40,14 @@ func (p *parser) pointEnd(i int) int {
 		case ':':
 			colon = true
 		case '<':
-			i = p.angleEnd(i)
-			continue
+			// One that is not closed is an operator's name, and so are all after it.
+			if angles {
+				if end := p.angleEnd(i); end > i {
+					i = end
+					continue
+				}
+				angles = false
+			}
 		case '"':
 			end := i + 1
 			for end < len(p.text) && p.text[end] != '"' && p.text[end] != '\n' {
@@ -61,7 +67,7 @@ func (p *parser) pointEnd(i int) int {
 }
 
 // angleEnd is the offset behind the > that closes the < at i, on the same line
-// and before any brace; behind the < alone if there is none.
+// and before any brace; i itself if there is none.
 func (p *parser) angleEnd(i int) int {
 	depth := 0
 	for j := i; j < len(p.text); j++ {
@@ -76,22 +82,22 @@ func (p *parser) angleEnd(i int) int {
 				return j + 1
 			}
 		case '\n', '{', '"':
-			return i + 1
+			return i
 		}
 	}
-	return i + 1
+	return i
 }
 
 // A part is what stands between two colons.
 type part struct {
-	text   string // without quotes, positional parameters filled in
+	text   string // without quotes
 	quoted bool   // it begins with a quote
 	at     bool   // an @ stood in front of it instead of a colon
 }
 
 // split divides an attach point. joined says that :: is part of a name, as in
 // Rust, instead of an empty part.
-func (p *parser) split(raw string, joined bool) []part {
+func split(raw string, joined bool) []part {
 	var parts []part
 	var cur part
 	var b strings.Builder
@@ -117,21 +123,28 @@ func (p *parser) split(raw string, joined bool) []part {
 			i++
 		case c == ':', c == '@' && joined:
 			flush(c == '@')
-		case c == '$' && i+1 < len(raw) && '1' <= raw[i+1] && raw[i+1] <= '9':
-			end := i + 1
-			for end < len(raw) && digit(raw[end]) {
-				end++
-			}
-			if n, err := strconv.Atoi(raw[i+1 : end]); err == nil && n <= len(p.params) {
-				b.WriteString(p.params[n-1])
-			}
-			i = end - 1
 		default:
 			b.WriteByte(c)
 		}
 	}
 	flush(false)
 	return parts
+}
+
+var positional = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|\$[1-9][0-9]*`)
+
+// fill puts the positional parameters into an attach point, outside of quotes;
+// one that is not given is empty.
+func (p *parser) fill(raw string) string {
+	return positional.ReplaceAllStringFunc(raw, func(s string) string {
+		if s[0] == '"' {
+			return s
+		}
+		if n, err := strconv.Atoi(s[1:]); err == nil && n <= len(p.params) {
+			return p.params[n-1]
+		}
+		return ""
+	})
 }
 
 var pointName = regexp.MustCompile(`^[A-Za-z_]\w*=`)
@@ -151,6 +164,7 @@ func (p *parser) attachPoint() *ast.AttachPoint {
 		a.Name, raw = strings.TrimSuffix(name, "="), raw[len(name):]
 	}
 	a.Raw = raw
+	raw = p.fill(raw)
 	word, rest, more := strings.Cut(raw, ":")
 	provider, ok := ast.ProviderNamed(word)
 	if !ok {
@@ -167,7 +181,7 @@ func (p *parser) attachPoint() *ast.AttachPoint {
 	}
 	var parts []part
 	if more {
-		parts = p.split(rest, provider == ast.Uprobe || provider == ast.Uretprobe)
+		parts = split(rest, provider == ast.Uprobe || provider == ast.Uretprobe)
 	}
 	if msg, hint := point(a, parts); msg != "" {
 		p.report(a.Span, msg, hint)
@@ -178,14 +192,14 @@ func (p *parser) attachPoint() *ast.AttachPoint {
 func (p *parser) unknownProbe(at source.Span, word, raw string) {
 	hint := "probes are begin, end, uprobe, uretprobe, usdt, interval, profile and self"
 	switch lower := strings.ToLower(word); {
+	case strings.HasPrefix(lower, "upro"):
+		hint = "did you mean uprobe?"
+	case strings.HasPrefix(lower, "uret"):
+		hint = "did you mean uretprobe?"
 	case strings.Contains(raw, "::"):
 		hint = "a function is probed as uprobe:" + raw
 	case ast.Wild(word):
 		hint = "the kind of probe cannot be a wildcard"
-	case strings.HasPrefix(lower, "uprobe"), strings.HasPrefix(lower, "uprob"):
-		hint = "did you mean uprobe?"
-	case strings.HasPrefix(lower, "uret"):
-		hint = "did you mean uretprobe?"
 	}
 	p.report(at, fmt.Sprintf("there is no kind of probe `%s`", word), hint)
 }

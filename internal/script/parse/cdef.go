@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"ferrotrace/internal/script/ast"
+	"ferrotrace/internal/script/source"
 )
 
 // directive reads a line of the C preprocessor. Constants are understood; what
@@ -19,36 +20,40 @@ func (p *parser) directive(out *ast.Program) {
 		eol++
 	}
 	whole := p.text
-	defer func() {
-		p.text = whole
-		p.seek(eol)
-	}()
 	p.text = whole[:eol]
-	line := p.from(start)
-	line.End = eol
+	p.seek(p.end)
+	p.attempt(func() { p.directiveLine(out, source.Span{Start: start, End: eol}) })
+	p.text = whole
+	p.seek(eol)
+}
+
+func (p *parser) directiveLine(out *ast.Program, line source.Span) {
 	switch {
 	case p.at("include"):
-		p.report(line, "C headers cannot be included", "define the structs that the script needs, or use the debug info's types: args.NAME has them")
-	case p.at("define"):
-		p.seek(p.tok.End)
-		d := &ast.Define{Name: p.name("the name of a constant")}
-		if p.end < len(p.text) && p.text[p.end] == '(' {
-			p.report(line, "C macros with parameters are not understood", "write a macro of this language: macro name(x) { ... }")
-			return
-		}
-		if p.tok.kind == endOfText {
-			p.report(line, "the constant has no value", "")
-			return
-		}
-		d.Value = p.expr()
-		if p.tok.kind != endOfText {
-			p.unexpected("the end of the line")
-		}
-		d.Span = p.from(start)
-		out.Defines = append(out.Defines, d)
-	default:
-		p.report(line, "this C directive is not understood", "only #define NAME VALUE is")
+		p.fail(line, "C headers cannot be included", "define the structs that the script needs, or use the debug info's types: args.NAME has them")
+	case !p.at("define"):
+		p.fail(line, "this C directive is not understood", "only #define NAME VALUE is")
 	}
+	p.next()
+	d := &ast.Define{Name: p.name("the name of a constant")}
+	if p.byteAt(p.end) == '(' {
+		p.fail(line, "C macros with parameters are not understood", "write a macro of this language: macro name(x) { ... }")
+	}
+	if p.tok.kind == endOfText {
+		p.fail(line, "the constant has no value", "")
+	}
+	d.Value = p.expr()
+	if p.tok.kind != endOfText {
+		p.unexpected("the end of the line")
+	}
+	ast.Inspect(d.Value, func(n ast.Node) bool {
+		if _, ok := n.(*ast.Block); ok {
+			p.fail(n.At(), "a constant cannot hold a block", "write a macro of this language: macro name() { ... }")
+		}
+		return true
+	})
+	d.Span = p.from(line.Start)
+	out.Defines = append(out.Defines, d)
 }
 
 // cDefinition says whether a C definition begins here, and no probe of that name.
@@ -63,9 +68,10 @@ func (p *parser) structDef() *ast.Struct {
 	start := p.tok.Start
 	s := &ast.Struct{Union: p.next().text == "union"}
 	p.attributes(s)
-	if p.tok.kind == identifier {
+	if p.tok.kind == identifier && !p.at("__attribute__") {
 		s.Name = p.next().text
 	}
+	p.attributes(s)
 	p.body(func() { s.Fields = append(s.Fields, p.fields()...) })
 	p.attributes(s)
 	s.Span = p.from(start)
@@ -195,7 +201,10 @@ func (p *parser) lengths(t *ast.Type) *ast.Type {
 
 func (p *parser) enumDef() *ast.Enum {
 	start := p.next().Start
-	e := &ast.Enum{Name: p.name("the name of the enum")}
+	e := &ast.Enum{}
+	if p.tok.kind == identifier {
+		e.Name = p.next().text
+	}
 	p.expect("{")
 	for !p.at("}") {
 		v := &ast.EnumValue{}

@@ -87,6 +87,8 @@ func (p *parser) skip(i int) (after int, ok bool) {
 		switch {
 		case strings.IndexByte(" \t\r\n\v\f", p.text[i]) >= 0:
 			i++
+		case strings.HasPrefix(p.text[i:], "\\\n"): // a C directive's line goes on
+			i += 2
 		case strings.HasPrefix(p.text[i:], "//"):
 			n := strings.IndexByte(p.text[i:], '\n')
 			if n < 0 {
@@ -241,7 +243,11 @@ func (p *parser) lexNumber(i int) token {
 		if p.byteAt(end) == '-' {
 			return bad("this is no whole number", "the exponent cannot be negative")
 		}
-		exponent, err := strconv.ParseUint(strings.ReplaceAll(run(digit), "_", ""), 10, 8)
+		digits := run(digit)
+		if strings.HasSuffix(digits, "_") {
+			return bad("a number cannot end in `_`", "")
+		}
+		exponent, err := strconv.ParseUint(strings.ReplaceAll(digits, "_", ""), 10, 8)
 		if value < 1 || value > 9 {
 			return bad("what stands before the exponent must be one digit from 1 to 9", "")
 		}

@@ -5,23 +5,8 @@ import "ferrotrace/internal/script/ast"
 // action reads a block that is run for its effect only.
 func (p *parser) action() *ast.Block {
 	b := p.block()
-	demote(b)
+	ast.DropValue(b)
 	return b
-}
-
-// demote makes statements of what would be values that nobody takes.
-func demote(x ast.Expr) {
-	switch x := x.(type) {
-	case *ast.Block:
-		if x.Value != nil {
-			demote(x.Value)
-			x.Stmts = append(x.Stmts, &ast.ExprStmt{Span: x.Value.At(), X: x.Value})
-			x.Value = nil
-		}
-	case *ast.If:
-		demote(x.Then)
-		demote(x.Else)
-	}
 }
 
 func (p *parser) block() *ast.Block {
@@ -112,7 +97,7 @@ func (p *parser) exprStmt(b *ast.Block) {
 		}
 		p.unexpected("`;`")
 	}
-	demote(x)
+	ast.DropValue(x)
 	b.Stmts = append(b.Stmts, &ast.ExprStmt{Span: x.At(), X: x})
 }
 
@@ -194,9 +179,9 @@ func (p *parser) forLoop() ast.Stmt {
 	s := &ast.For{Var: &ast.Var{Span: t.Span, Name: t.text}}
 	p.expect(":")
 	from := p.tok.Start
-	s.Over = p.unary()
+	s.Over = p.binary(p.unary(), 1)
 	if p.accept("..") {
-		to := p.unary()
+		to := p.binary(p.unary(), 1)
 		s.Over = &ast.Range{Span: p.from(from), From: s.Over, To: to}
 	}
 	if open {
