@@ -34,6 +34,8 @@ type Options struct {
 	// XMM is the offset in the context of xmm0 … xmm15, 16 bytes each; 0 if they
 	// are not there, as in the kernel.
 	XMM int
+	// CPUs is the number of possible CPUs, for handlers that add up maps.
+	CPUs int
 	// Reserve: bpf_ringbuf_reserve takes a size that is not a constant. Records whose
 	// size is known before they are written are then written straight into the ring,
 	// in room of just their size, without a scratch slot. The kernel's verifier wants
@@ -57,7 +59,14 @@ type Compiled struct {
 	// attached several times. Cookie is the index of the program's probe.
 	Probes []runtime.Probe
 	Schema *record.Schema
+	// Timers are the programs of the script's timers, in their order. They are of type
+	// RawTracepoint, and belong to no site.
+	Timers []string
+	// Events are what records of events mean, by cookie.
+	Events []Emitted
 
+	frame int      // bytes of the largest handler's
+	zeros int      // that handlers ask for
 	names []string // of programs, in the order in which they were made
 }
 
@@ -105,14 +114,15 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 	if l := p.Limits; l.MaxStr < 0 || l.MaxItems < 0 || l.Depth < 0 {
 		return nil, fmt.Errorf("codegen: limits %+v", l)
 	}
-	var roots []*types.Type
+	roots := scriptRoots(p.Script)
 	for i := range p.Probes {
 		if n := len(p.Probes[i].Items); n > 1<<16 {
 			return nil, fmt.Errorf("codegen: %d items at %#x", n, p.Probes[i].Addr)
 		}
 		for j := range p.Probes[i].Items {
 			it := &p.Probes[i].Items[j]
-			if it.Count >= p.Counts || it.Cond > 15 {
+			if it.Count >= p.Counts || it.Cond > 15 ||
+				it.Kind == program.Run && (p.Script == nil || it.Handler >= len(p.Script.Handlers)) {
 				return nil, fmt.Errorf("codegen: counter %d of %d, condition %d at %#x", it.Count, p.Counts, it.Cond, p.Probes[i].Addr)
 			}
 			for _, v := range it.Values {
@@ -138,6 +148,10 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 		probe := &p.Probes[i]
 		var plans []plan
 		for j := range probe.Items {
+			if probe.Items[j].Kind == program.Run {
+				c.Schema.Probes[i].Items = append(c.Schema.Probes[i].Items, record.Item{Kind: program.Run})
+				continue
+			}
 			plan, item := pl.planItem(j, &probe.Items[j])
 			plans = append(plans, plan)
 			c.Schema.Probes[i].Items = append(c.Schema.Probes[i].Items, item)
@@ -155,7 +169,7 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 		}
 	}
 
-	sz := newSizes(p.Limits, fixed)
+	sz := newSizes(p.Limits, max(fixed, eventSize(p.Script)))
 	if len(shapes) > 1<<16 {
 		return nil, fmt.Errorf("codegen: %d shapes", len(shapes))
 	}
@@ -172,6 +186,9 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 		}
 		c.Spec.Programs[s.name] = spec
 		c.names = append(c.names, s.name)
+	}
+	if err := c.handlers(p, o, cs, sz); err != nil {
+		return nil, err
 	}
 	c.maps(p, sz)
 	return c, nil
@@ -266,6 +283,12 @@ func (c *Compiled) maps(p *program.Program, s sizes) {
 		{Name: runtime.MapCounters, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(runtime.NumCounters)},
 		{Name: runtime.MapCounts, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(max(p.Counts, 1))},
 	}
+	c.scriptMaps(p)
+	c.optional(all...)
+}
+
+// optional adds those of the maps that programs refer to.
+func (c *Compiled) optional(all ...*ebpf.MapSpec) {
 	used := make(map[string]bool)
 	for _, prog := range c.Spec.Programs {
 		for _, ins := range prog.Instructions {

@@ -56,16 +56,22 @@ func (g *generator) program() (asm.Instructions, error) {
 			fns = append(fns, g.item(&g.items[i]))
 		}
 	}
-	fns = append(fns, claim(), lose(), copyRegion(g.sizes, g.o), push(g.sizes), walk(g.sizes))
+	fns = append(fns, claim(fnClaim, runtime.MapScratch), lose())
+	return join(append(fns, walkers(edges, g.cs, g.sizes, g.o)...))
+}
+
+// walkers are the functions that follow pointers, which begin with the given edges.
+func walkers(edges []types.Edge, cs *classes, s sizes, o Options) []*fn {
+	fns := []*fn{copyRegion(s, o), push(s), walk(s)}
 	var scans []scanFn
-	for _, c := range g.cs.below(edges) {
+	for _, c := range cs.below(edges) {
 		scans = append(scans, scanFn{c.id, fmt.Sprintf("scan_%d", c.id)})
 	}
-	fns = append(fns, step(g.sizes, scans))
-	for _, s := range scans {
-		fns = append(fns, scan(s.name, g.cs.list[s.class].edges, g.cs, g.sizes))
+	fns = append(fns, step(s, scans))
+	for _, sc := range scans {
+		fns = append(fns, scan(sc.name, cs.list[sc.class].edges, cs, s))
 	}
-	return join(fns)
+	return fns
 }
 
 // join puts the functions that the first one needs one after the other. The

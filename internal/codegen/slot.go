@@ -107,11 +107,11 @@ const (
 	fnWalk  = "walk"
 )
 
-// claim finds a free slot of this CPU and marks it with the caller, which is not
+// claim finds a free slot of this CPU in a map and marks it with the caller, which is not
 // 0. Programs stay on their CPU, but may be preempted and, when sleepable, sleep:
 // the exchange is atomic, and more than one may be in use.
-func claim() *fn {
-	f := newFn(fnClaim, num("caller"))
+func claim(name, from string) *fn {
+	f := newFn(name, num("caller"))
 	f.ret = btfPtr
 	got, none := f.newLabel("got"), f.newLabel("none")
 	f.mov(r6, r1)
@@ -120,7 +120,7 @@ func claim() *fn {
 	f.emit(asm.Mul.Imm(r7, runtime.SlotsPerCPU))
 	for range runtime.SlotsPerCPU {
 		f.mov(r1, r7)
-		f.lookup(runtime.MapScratch)
+		f.lookup(from)
 		f.emit(asm.JEq.Imm(r0, 0, none))
 		f.mov(r8, r0)
 		f.imm(r0, 0)

@@ -48,6 +48,9 @@ import (
 	"fmt"
 )
 
+// ScriptItem is the item of records that a script's handlers make: events.
+const ScriptItem = 0xffff
+
 // Version is that of the format above.
 const Version = 1
 

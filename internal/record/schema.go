@@ -17,6 +17,10 @@ import (
 type Schema struct {
 	// Probes are by cookie. An item that makes no record has no Values.
 	Probes []Probe
+	// Events are those of a script's handlers; of their arguments an Item has the Rust
+	// values, the others are whoever asks for them. A record of one has the index as its
+	// cookie, and ScriptItem as its item.
+	Events []Item
 	// Classes are the classes of the types that regions hold elements of.
 	Classes map[*types.Type]uint32
 	Limits  program.Limits
@@ -114,6 +118,12 @@ func (s *Schema) Decode(raw []byte) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	if h.Item == ScriptItem {
+		if h.Cookie >= uint64(len(s.Events)) {
+			return nil, fmt.Errorf("%w: event %d", ErrMalformed, h.Cookie)
+		}
+		return s.decode(h, &s.Events[h.Cookie], raw)
+	}
 	if h.Cookie >= uint64(len(s.Probes)) {
 		return nil, fmt.Errorf("%w: cookie %d", ErrMalformed, h.Cookie)
 	}
@@ -121,7 +131,10 @@ func (s *Schema) Decode(raw []byte) (*Record, error) {
 	if int(h.Item) >= len(items) {
 		return nil, fmt.Errorf("%w: item %d of probe %d", ErrMalformed, h.Item, h.Cookie)
 	}
-	item := &items[h.Item]
+	return s.decode(h, &items[h.Item], raw)
+}
+
+func (s *Schema) decode(h Header, item *Item, raw []byte) (*Record, error) {
 	body := raw[HeaderSize:h.Length]
 	if item.Size > len(body) {
 		return nil, fmt.Errorf("%w: %d bytes after the header, %d expected", ErrMalformed, len(body), item.Size)

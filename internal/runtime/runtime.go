@@ -22,6 +22,10 @@ const (
 	// MapScratch holds the slots in which records are built; the runtime sizes it
 	// to SlotsPerCPU slots a possible CPU.
 	MapScratch = "scratch"
+	// MapFrames holds what handlers of scripts compute with; it is sized likewise.
+	MapFrames = "frames"
+	// MapFaults is a per-CPU array of u64, indexed by Fault.
+	MapFaults = "faults"
 	// MapCounters is a per-CPU array of u64, indexed by Counter.
 	MapCounters = "counters"
 	// MapCounts is a per-CPU array of u64: the figures of count.
@@ -47,6 +51,21 @@ const (
 	MarkNoRoom
 	MarkNoSlot
 	NumCounters
+)
+
+// Fault is an index into MapFaults: what handlers of a script came upon. But for
+// ReadZeros and those that concern a map or an event the handler ended there.
+type Fault uint32
+
+const (
+	NoFrame      Fault = iota // no memory to work in: too many run at once on one CPU
+	EventNoRoom               // no room in the ring for an event
+	MapFull                   // no room in a map
+	Unreadable                // a value that the handler stands on
+	OtherVariant              // a field was asked for of a variant that the value is not
+	OutOfBounds               // an index beyond an array
+	ReadZeros                 // memory that could not be read counts as zeros
+	NumFaults
 )
 
 // Probe attaches one program to one address of a file.

@@ -96,12 +96,14 @@ func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.
 			p.AttachType = ebpf.AttachTraceUprobeMulti
 		}
 	}
-	if m := spec.Maps[runtime.MapScratch]; m != nil {
-		cpus, err := ebpf.PossibleCPU()
-		if err != nil {
-			return nil, fmt.Errorf("kernel runtime: %w", err)
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("kernel runtime: %w", err)
+	}
+	for _, name := range []string{runtime.MapScratch, runtime.MapFrames} {
+		if m := spec.Maps[name]; m != nil {
+			m.MaxEntries = uint32(runtime.SlotsPerCPU * cpus)
 		}
-		m.MaxEntries = uint32(runtime.SlotsPerCPU * cpus)
 	}
 	if m := spec.Maps[runtime.MapEvents]; m != nil && r.options.RingSize > 0 {
 		size := max(r.options.RingSize, os.Getpagesize())

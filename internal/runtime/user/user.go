@@ -77,8 +77,10 @@ func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.
 	if err != nil {
 		return nil, fmt.Errorf("user runtime: %w", err)
 	}
-	if m := spec.Maps[runtime.MapScratch]; m != nil {
-		m.MaxEntries = uint32(runtime.SlotsPerCPU << bits.Len(uint(cpus-1)))
+	for _, name := range []string{runtime.MapScratch, runtime.MapFrames} {
+		if m := spec.Maps[name]; m != nil {
+			m.MaxEntries = uint32(runtime.SlotsPerCPU << bits.Len(uint(cpus-1)))
+		}
 	}
 	if m := spec.Maps[runtime.MapEvents]; m != nil && r.options.RingSize > 0 {
 		m.MaxEntries = uint32(r.options.RingSize)
