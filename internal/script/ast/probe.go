@@ -104,13 +104,6 @@ type AttachPoint struct {
 	Parts []string // what stands between the colons after the provider
 }
 
-// Wild says whether a name holds a wildcard.
-func Wild(name string) bool {
-	for i := range len(name) {
-		switch name[i] {
-		case '*', '?', '[':
-			return true
-		}
-	}
-	return false
-}
+// Wild says whether a file's name is a pattern for several. Names of functions
+// have their own rules: [u8] is a type there.
+func Wild(name string) bool { return strings.ContainsAny(name, "*[") }

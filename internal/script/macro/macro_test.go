@@ -147,3 +147,24 @@ func TestBounds(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// FuzzExpand: whatever can be parsed can be expanded or is refused.
+func FuzzExpand(f *testing.F) {
+	f.Add("#define D 1\nmacro m($a, b, @c) { let $x = b; @c[$a] = sizeof(b); (b*)$x } begin /D/ { m($q, typeof(uint8), @z); m($q, D, @z) }")
+	f.Add("#define A B + 1\n#define B 2\nmacro o(t, p) { offsetof(t, p) } fn f($x : int64) : int64 { return o(struct, a.b) + A; }")
+	f.Add("macro e(x) { x; if (x) { x } else { { x } } } begin { e({ e(1) }); for ($i : 0..e(2)) { e($i); } }")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, errs := parse.File("fuzz", text)
+		if len(errs) > 0 {
+			return
+		}
+		Expand(p, func(string) bool { return false })
+		var b strings.Builder
+		if err := ast.Dump(&b, p); err != nil {
+			t.Fatal(err)
+		}
+		if err := ast.Format(&b, p); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

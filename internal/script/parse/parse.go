@@ -238,7 +238,9 @@ func (p *parser) skipItem() {
 // fails, it goes on at the next.
 func (p *parser) body(f func()) {
 	start := p.tok.Start
-	p.expect("{")
+	if !p.accept("{") {
+		p.unexpectedHint("`{`", "a block stands in { }, even a single statement")
+	}
 	for !p.at("}") {
 		if p.tok.kind == endOfText {
 			p.fail(p.from(start), "this block never ends", "close it with }")

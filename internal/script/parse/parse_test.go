@@ -217,3 +217,21 @@ func FuzzParse(f *testing.F) {
 		same(t, dumped(p), dumped(ast.Clone(p)))
 	})
 }
+
+// The scripts on the language's page are scripts.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/language.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "```bt\n")[1:]
+	if len(blocks) < 5 {
+		t.Fatal("only", len(blocks), "scripts")
+	}
+	for _, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		if _, errs := File("language.md", text); len(errs) > 0 {
+			t.Errorf("%s", rendered(errs))
+		}
+	}
+}

@@ -202,6 +202,9 @@ func (p *parser) condition() ast.Expr {
 	defer p.leave()
 	p.next()
 	x := p.expr()
+	if p.at("=") {
+		p.unexpectedHint("`)`", "`==` compares")
+	}
 	p.expect(")")
 	if p.at("{") {
 		return x
