@@ -35,6 +35,8 @@ type Site struct {
 	// Result is the value of an exit whose record holds none; nil for ().
 	Result *event.Value
 	Tail   bool
+	// Given: the types of the values are the user's word.
+	Given bool
 }
 
 // Record is one record, decoded.
@@ -148,6 +150,7 @@ func (j *Joiner) Add(r Record) {
 func fill(args []event.Value, r Record) {
 	for i, v := range r.Values {
 		if i < len(r.Site.ArgOf) {
+			v.Given = r.Site.Given
 			args[r.Site.ArgOf[i]] = v
 		}
 	}
@@ -225,6 +228,7 @@ func (j *Joiner) exit(t *thread, r Record) {
 		}
 		if len(r.Values) == 1 {
 			ret.Value = &r.Values[0]
+			ret.Value.Given = r.Site.Given
 		}
 		j.emit(ret)
 		return

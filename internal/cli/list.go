@@ -115,6 +115,13 @@ func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) 
 			return nil, err
 		}
 		found := ix.Find(p)
+		note, err := ix.Give(p, found)
+		if err != nil {
+			return nil, err
+		}
+		if note != "" {
+			f.warn(cmd, "%s", note)
+		}
 		if len(found) == 0 {
 			missed = ix.NoMatch(text)
 			if len(patterns) > 1 {

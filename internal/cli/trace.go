@@ -35,7 +35,8 @@ and with ≈ where they can't be told apart.`,
 
 const patternHelp = `A PATTERN is a path as the source has it: shop::cart::add, or its end, add. Types
 narrow it down (shop::parse::<u32>, <Cart as Debug>::fmt), * is part of a segment
-or a whole one, ** any number of them, /regex/ searches the whole path.`
+or a whole one, ** any number of them, /regex/ searches the whole path.
+Without debug info you may give the signature: 'shop::add(id: u64, name: &str) -> bool'.`
 
 // newTracing makes a verb that runs a session.
 func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Command) *cobra.Command {

@@ -108,6 +108,7 @@ type Located struct {
 	Rust    string
 	Where   string
 	Missing string
+	Given   bool // as in Value
 }
 
 // Exit is one place where a function is left.

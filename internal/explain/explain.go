@@ -12,7 +12,6 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
-	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
 
@@ -20,33 +19,9 @@ import (
 func Function(f *index.Function) event.Function {
 	out, in := f.Counts()
 	return event.Function{
-		Function: f.Name, Signature: Signature(f), Source: event.Place{File: f.File, Line: f.Line},
+		Function: f.Name, Signature: f.Type(), Source: event.Place{File: f.File, Line: f.Line},
 		OutOfLine: out, Inlined: in, Aliases: f.Aliases,
 	}
-}
-
-// Signature writes a function's type, "" if the debug info has it not.
-func Signature(f *index.Function) string {
-	params, result, ok := f.Signature()
-	if !ok {
-		return ""
-	}
-	var b strings.Builder
-	b.WriteString("fn(")
-	for i, p := range params {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		if p.Name != "" {
-			b.WriteString(p.Name + ": ")
-		}
-		b.WriteString(p.Type.Display())
-	}
-	b.WriteString(")")
-	if result != nil && result.Kind != types.Unit {
-		b.WriteString(" -> " + result.Display())
-	}
-	return b.String()
 }
 
 // Runtimes are what there is to say of the two runtimes.
@@ -121,7 +96,7 @@ func describe(e *event.Instance, in *index.Instance, p *index.Plan) {
 		e.Args = append(e.Args, located(p, i, param, in))
 	}
 	if r := p.Result; r != nil {
-		e.Result = &event.Located{Rust: r.Type.Name, Missing: r.Missing}
+		e.Result = &event.Located{Rust: r.Type.Name, Missing: r.Missing, Given: in.Fn.Given()}
 		if r.Missing == "" {
 			e.Result.Where = r.Place.String() + unseen(r.Place)
 			if p.Save != nil {
@@ -138,7 +113,7 @@ func describe(e *event.Instance, in *index.Instance, p *index.Plan) {
 
 // located says where parameter i is at the site that has it.
 func located(p *index.Plan, i int, param index.Param, in *index.Instance) event.Located {
-	l := event.Located{Name: param.Name, Rust: param.Type.Name}
+	l := event.Located{Name: param.Name, Rust: param.Type.Name, Given: in.Fn.Given()}
 	sites := p.Entries
 	if p.More != nil {
 		sites = append(slices.Clone(sites), *p.More)
@@ -205,11 +180,13 @@ func notes(in *index.Instance, p *index.Plan) []string {
 			gone++
 		}
 	}
-	if gone > 0 {
+	if in.Fn.Given() {
+		n = append(n, "the types are those of the signature that you gave, the places those that Rust's calling convention has for them")
+	} else if gone > 0 {
 		n = append(n, "optimized out: the debug info gives the argument no place here; whatever is in the register that the ABI would use is not the argument")
 	}
 	if in.Untyped() {
-		n = append(n, "no debug info: neither arguments nor result are known. Add debug = true under [profile.release] in Cargo.toml (and no strip) and build again")
+		n = append(n, "no debug info: neither arguments nor result are known. Add debug = true under [profile.release] in Cargo.toml (and no strip) and build again, or give the signature in the pattern: '"+in.Fn.Name+"(id: u64, name: &str) -> bool'")
 	}
 	return n
 }

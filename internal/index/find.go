@@ -8,6 +8,7 @@ import (
 
 	"ferrotrace/internal/rust/demangle"
 	"ferrotrace/internal/rust/path"
+	"ferrotrace/internal/rust/signature"
 )
 
 // NoMatchError says that no function matches a pattern, and why that may be.
@@ -169,15 +170,18 @@ func (e *PatternError) ExitCode() int { return 2 }
 // ParsePattern reads a pattern to find functions by. The error is a *PatternError.
 func ParsePattern(text string) (path.Pattern, error) {
 	p, err := path.ParsePattern(text)
-	if err != nil {
-		return p, &PatternError{err.Error(), "ferrotrace help trace shows what a pattern can be"}
+	if err == nil && p.Kind == path.KindSignature {
+		_, err = signature.Parse(p)
 	}
-	switch p.Kind {
-	case path.KindLine:
+	if err != nil {
+		return p, patternError(err)
+	}
+	if p.Kind == path.KindLine {
 		return p, &PatternError{"probes on lines are not in this version: " + p.Text, "name the function that the line is in"}
-	case path.KindSignature:
-		return p, &PatternError{"patterns with a signature are not in this version: " + p.Text,
-			"write the path alone: calls are shown, without arguments where there is no debug info"}
 	}
 	return p, nil
+}
+
+func patternError(err error) *PatternError {
+	return &PatternError{err.Error(), "ferrotrace help trace shows what a pattern can be"}
 }

@@ -71,6 +71,8 @@ type Function struct {
 	symbol   objfile.Symbol // of a bare symbol
 	is       *function
 
+	given *given // what the user states of it
+
 	// The exported fields hold, once these have been done; Rust does before if
 	// there is debug info.
 	nameOnce, mergeOnce sync.Once

@@ -59,14 +59,17 @@ func (ix *Index) Lack() string {
 	case NoSymbols:
 		return "the file is stripped: only what it exports has a name. " + ix.moreDebug()
 	case SymbolsOnly:
-		return "the file has no debug info: inlined functions, arguments and results are not known. " + ix.moreDebug()
+		return "the file has no debug info: inlined functions, arguments and results are not known. " + ix.moreDebug() + "; " + stateIt
 	case LinesOnly:
-		return "the file's debug info is line tables only: arguments, results and the types of generics are not known. " + ix.moreDebug()
+		return "the file's debug info is line tables only: arguments, results and the types of generics are not known. " + ix.moreDebug() + "; " + stateIt
 	case NoTypes:
-		return "the file's debug info is without types (debug = 1): arguments and results are not known. " + ix.moreDebug()
+		return "the file's debug info is without types (debug = 1): arguments and results are not known. " + ix.moreDebug() + "; " + stateIt
 	}
 	return ""
 }
+
+// stateIt says how to see values without debug info.
+const stateIt = "or give a function's signature with its path: 'shop::add(id: u64, name: &str) -> bool'"
 
 // moreDebug says how to come by debug info.
 func (ix *Index) moreDebug() string {

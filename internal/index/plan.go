@@ -77,6 +77,9 @@ func (in *Instance) Plan() (*Plan, error) {
 	fl.mu.Lock()
 	defer fl.mu.Unlock()
 	p := &Plan{Params: params}
+	if in.Fn.given != nil {
+		p.Params = in.givenParams(ix, fl)
+	}
 	if in.Inlined {
 		in.planInlined(ix, fl, p)
 		return p, nil
@@ -367,7 +370,10 @@ func (in *Instance) planExits(ix *Index, fl *flow, p *Plan) {
 		}
 		p.Exits = append(p.Exits, x)
 	}
-	if in.entry != 0 {
+	switch {
+	case in.Fn.given != nil:
+		p.Result = in.givenResult(ix, fl, p)
+	case in.entry != 0:
 		p.Result = in.result(ix, fl, p)
 	}
 }

@@ -60,25 +60,35 @@ func (fl *flow) pointers(ix *Index, p *Param, low uint64) (sources []x86.Source)
 // callee answers for Func.ReadsThrough.
 func (ix *Index) callee(depth int) func(in *x86.Inst, reg x86.Reg) (reads, ok bool) {
 	return func(in *x86.Inst, reg x86.Reg) (reads, ok bool) {
-		target := in.Target
-		if target == 0 && in.Mem.RIPRel {
-			if s, ok := ix.File.SlotAt(in.Mem.Target); ok {
-				target = s.Target
-			}
-		}
-		if depth == 0 || target == 0 || !ix.File.Executable(target) {
+		if depth == 0 {
 			return false, false
 		}
-		low, high, ok := ix.extent(target)
-		if !ok || low != target || high-low > maxCallee {
-			return false, false
-		}
-		f, err := x86.NewFunc(ix.File.Bytes, []x86.Range{{Low: low, High: high}}, nil)
-		if err != nil {
-			return false, false
-		}
-		return f.ReadsThrough(x86.Source{Reg: reg}, ix.callee(depth-1)), true
+		f, ok := ix.calledFunc(ix.callTarget(in))
+		return ok && f.ReadsThrough(x86.Source{Reg: reg}, ix.callee(depth-1)), ok
 	}
+}
+
+// callTarget is the function that a call or jump goes to, 0 if it is not known.
+func (ix *Index) callTarget(in *x86.Inst) uint64 {
+	if in.Target == 0 && in.Mem.RIPRel {
+		if s, ok := ix.File.SlotAt(in.Mem.Target); ok {
+			return s.Target
+		}
+	}
+	return in.Target
+}
+
+// calledFunc is the code of a function that is not too large to be looked into.
+func (ix *Index) calledFunc(addr uint64) (*x86.Func, bool) {
+	if addr == 0 || !ix.File.Executable(addr) {
+		return nil, false
+	}
+	low, high, ok := ix.extent(addr)
+	if !ok || low != addr || high-low > maxCallee {
+		return nil, false
+	}
+	f, err := x86.NewFunc(ix.File.Bytes, []x86.Range{{Low: low, High: high}}, nil)
+	return f, err == nil
 }
 
 // maxCallee bounds the functions that are looked into, in bytes.

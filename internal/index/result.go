@@ -47,19 +47,30 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 	case place.Kind == abi.Nowhere:
 	case place.Kind == abi.Unclear:
 		r.Missing = "unsupported: " + place.Why
-	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.returnsIt(fl, p):
-		r.Place = place.Location
-	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.keepsRDI(fl, p):
-		// Where LLVM knows all callers it does not return the pointer: what the function
-		// was given is kept until it returns.
-		p.Save = location.Expr{{Kind: location.OpRegister, Reg: location.RDI}}
-		r.Place = location.Place{Pieces: []location.Piece{{Size: int(t.Size), Kind: location.Memory, Expr: location.Expr{{Kind: location.OpSaved}}}}}
+	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.inMemory(fl, p, r, place):
 	case !in.returned(ix, fl, p, place):
 		r.Missing = "unsupported: result may have been removed"
 	default:
 		r.Place = place.Location
 	}
 	return r
+}
+
+// inMemory gives a result that is in memory its place, where the caller wanted it, and
+// says whether it could.
+func (in *Instance) inMemory(fl *flow, p *Plan, r *Result, place abi.Place) bool {
+	switch {
+	case in.returnsIt(fl, p):
+		r.Place = place.Location
+	case in.keepsRDI(fl, p):
+		// Where LLVM knows all callers it does not return the pointer: what the function
+		// was given is kept until it returns.
+		p.Save = location.Expr{{Kind: location.OpRegister, Reg: location.RDI}}
+		r.Place = location.Place{Pieces: []location.Piece{{Size: int(r.Type.Size), Kind: location.Memory, Expr: location.Expr{{Kind: location.OpSaved}}}}}
+	default:
+		return false
+	}
+	return true
 }
 
 // predictions are the places of the result that the ABI has where it has the

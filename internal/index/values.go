@@ -22,6 +22,8 @@ type Param struct {
 	stack onStack
 	// unread: the function does not read what it leads to.
 	unread bool
+	// place is where a parameter that the user has given is.
+	place *location.Place
 }
 
 const ambiguous = "unsupported: the compiler has merged this instance with one for other types"
@@ -141,6 +143,8 @@ func (ix *Index) locate(p *Param, low, addr uint64) (place location.Place, same 
 		return location.Place{Pieces: []location.Piece{{Size: 1, Kind: location.Missing, Why: "unsupported: its type can't be read"}}}, true
 	case size == 0:
 		return location.Place{}, true
+	case p.place != nil:
+		return *p.place, true
 	case p.entry == nil:
 		return location.MissingPlace(size, location.OptimizedOut), true
 	}
@@ -519,5 +523,5 @@ func (ix *Index) typed(s *subprogram) bool {
 // Untyped says whether nothing is known of the instance's arguments and result for
 // want of debug info.
 func (in *Instance) Untyped() bool {
-	return in.entry == 0
+	return in.entry == 0 && in.Fn.given == nil
 }

@@ -15,6 +15,7 @@ type Symbol struct {
 	Size    uint64 // 0 if the file does not say
 	Func    bool   // a function; otherwise the symbol has no type
 	Global  bool   // global or weak, not local
+	Hidden  bool   // global until it was linked: known to other objects, but not to other files
 	Dynamic bool   // from .dynsym
 }
 
@@ -68,6 +69,7 @@ func (f *File) symbol(b, strs []byte) (Symbol, bool) {
 	s := Symbol{
 		Addr: le.Uint64(b[8:]), Size: le.Uint64(b[16:]),
 		Func: typ != elf.STT_NOTYPE, Global: elf.ST_BIND(info) != elf.STB_LOCAL,
+		Hidden: elf.ST_VISIBILITY(b[5]) == elf.STV_HIDDEN,
 	}
 	if !f.Executable(s.Addr) {
 		return Symbol{}, false

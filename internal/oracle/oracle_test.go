@@ -96,10 +96,11 @@ type jsonValue struct {
 	Missing   string  `json:"missing"`
 	Truncated bool    `json:"truncated"`
 	Partial   bool    `json:"partial"`
+	Given     bool    `json:"given"`
 }
 
 func (v jsonValue) value() event.Value {
-	out := event.Value{Name: v.Name, Rust: v.Type, Missing: v.Missing, Truncated: v.Truncated, Partial: v.Partial}
+	out := event.Value{Name: v.Name, Rust: v.Type, Missing: v.Missing, Truncated: v.Truncated, Partial: v.Partial, Given: v.Given}
 	if v.Text != nil {
 		out.Text = *v.Text
 	}

@@ -126,6 +126,7 @@ type jsonLocated struct {
 	Type    string  `json:"type"`
 	Where   string  `json:"where,omitempty"`
 	Missing string  `json:"missing,omitempty"`
+	Given   bool    `json:"given,omitempty"`
 }
 
 type jsonExit struct {
@@ -199,7 +200,7 @@ func inlineData(i *event.Inline) *jsonInline {
 }
 
 func locatedData(l event.Located) jsonLocated {
-	d := jsonLocated{Type: l.Rust, Where: l.Where, Missing: l.Missing}
+	d := jsonLocated{Type: l.Rust, Where: l.Where, Missing: l.Missing, Given: l.Given}
 	if d.Missing != "" {
 		d.Where = ""
 	}

@@ -121,11 +121,17 @@ func (o *textOutput) call(e event.Call) {
 		o.print(o.value(a))
 	}
 	o.print(")")
+	if slices.ContainsFunc(e.Args, func(v event.Value) bool { return v.Given }) {
+		o.print(o.dim, given, o.off)
+	}
 	if e.Inline != nil {
 		o.print(o.dim, "  ", inlinedAt(*e.Inline), o.off)
 	}
 	o.print("\n")
 }
+
+// given marks values whose types are the user's word.
+const given = " (given)"
 
 func inlinedAt(i event.Inline) string {
 	s := "inlined"
@@ -142,6 +148,9 @@ func (o *textOutput) ret(e event.Return) {
 	how := "returned"
 	if e.Value != nil {
 		how = "→ " + o.value(*e.Value)
+		if e.Value.Given {
+			how += o.dim + given + o.off
+		}
 	}
 	if e.Tail {
 		how += o.dim + " (timed to the tail call)" + o.off

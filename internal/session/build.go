@@ -62,7 +62,7 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 	fn := in.Fn
 	base := calls.Site{
 		Kind: program.Entry, Instance: b.instances, Function: fn.Name, Aliases: fn.Aliases,
-		Source: event.Place{File: fn.File, Line: fn.Line},
+		Source: event.Place{File: fn.File, Line: fn.Line}, Given: fn.Given(),
 	}
 	if in.Inlined {
 		base.Inline = &event.Inline{Caller: in.Caller, Call: event.Place{File: in.File, Line: in.Line}, Exact: p.Exact}
@@ -70,7 +70,7 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 	for i := range p.Entries {
 		s := &p.Entries[i]
 		site := base
-		site.Args, site.ArgOf = arguments(p, s)
+		site.Args, site.ArgOf = arguments(p, s, base.Given)
 		site.Awaits, site.Exits = p.More != nil, ends(in, p)
 		site.Loops = !in.Inlined && !p.Exact
 		item := b.item(p, s, program.Entry, site.ArgOf, in.Inlined)
@@ -80,7 +80,7 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 	if p.More != nil {
 		site := base
 		site.Kind = program.More
-		_, site.ArgOf = arguments(p, p.More)
+		_, site.ArgOf = arguments(p, p.More, base.Given)
 		b.add(f, p.More.Addr, p.More.Inst, b.item(p, p.More, program.More, site.ArgOf, false), &site)
 	}
 	for _, e := range p.Exits {
@@ -91,9 +91,9 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 		case r == nil:
 		case e.Kind == x86.ExitTail:
 			site.Tail = true
-			site.Result = &event.Value{Rust: r.Type.Name, Missing: tailCall(e.To)}
+			site.Result = &event.Value{Rust: r.Type.Name, Missing: tailCall(e.To), Given: base.Given}
 		case r.Missing != "":
-			site.Result = &event.Value{Rust: r.Type.Name, Missing: r.Missing}
+			site.Result = &event.Value{Rust: r.Type.Name, Missing: r.Missing, Given: base.Given}
 		default:
 			item.Values = []program.Value{{Type: r.Type, Place: r.Place}}
 		}
@@ -129,10 +129,10 @@ func (b *builder) item(p *index.Plan, s *index.Site, kind program.ItemKind, argO
 
 // arguments are all arguments of a call as they stand without a record, and which of
 // them the records of a site hold.
-func arguments(p *index.Plan, s *index.Site) (args []event.Value, argOf []int) {
+func arguments(p *index.Plan, s *index.Site, given bool) (args []event.Value, argOf []int) {
 	args = make([]event.Value, len(p.Params))
 	for i, param := range p.Params {
-		args[i] = event.Value{Name: param.Name, Rust: param.Type.Name}
+		args[i] = event.Value{Name: param.Name, Rust: param.Type.Name, Given: given}
 		why, gone := s.Places[i].Gone()
 		switch {
 		case !gone:

@@ -87,7 +87,7 @@ func (n *notes) all() []string {
 	return lines
 }
 
-const untyped = "no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them"
+const untyped = "no debug info: neither arguments nor results are known. Build with debug = true under [profile.release] in Cargo.toml to see them, or give a signature with the path: 'shop::add(id: u64, name: &str) -> bool'"
 
 // maxNotes is how many notes are printed unless all are asked for.
 const maxNotes = 4

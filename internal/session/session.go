@@ -160,7 +160,15 @@ func (r *run) find() (map[*file][]*index.Function, error) {
 	for i, p := range r.patterns {
 		n := 0
 		for _, f := range r.files {
-			for _, fn := range f.ix.Find(p) {
+			functions := f.ix.Find(p)
+			note, err := f.ix.Give(p, functions)
+			if err != nil {
+				return nil, err
+			}
+			if note != "" {
+				r.o.Warn("%s", note)
+			}
+			for _, fn := range functions {
 				n++
 				if !seen[fn] {
 					seen[fn] = true

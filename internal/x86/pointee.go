@@ -68,16 +68,13 @@ func (f *Func) ReadsThrough(src Source, callee func(in *Inst, reg Reg) (reads, o
 
 // atSlot says whether instruction i accesses what is at off from the CFA.
 func (f *Func) atSlot(i int, off int64) bool {
-	s := &f.frames[i]
-	fr := frame{known: s.known}
-	fr.off[RSP], fr.off[RBP] = s.sp, s.fp
-	at, ok := fr.slot(&f.Insts[i])
+	at, ok := f.frameSlot(i)
 	return ok && at == off
 }
 
 // passes says whether a call reads through the pointer in one of the registers.
 func (f *Func) passes(in *Inst, set RegSet, original Reg, callee func(*Inst, Reg) (reads, ok bool)) bool {
-	for _, r := range []Reg{RDI, RSI, RDX, RCX, R8, R9} {
+	for _, r := range argumentRegs {
 		if !set.Has(r) {
 			continue
 		}

@@ -11,15 +11,15 @@ const (
 	Exact             // the whole path is so
 )
 
-// Match returns how the pattern matches a path: not at all for KindLine and
-// KindSignature, Exact for a regular expression that matches anywhere in it.
+// Match returns how the pattern matches a path: not at all for KindLine,
+// Exact for a regular expression that matches anywhere in it.
 func (p Pattern) Match(path Path) MatchKind {
 	switch p.Kind {
 	case KindRegexp:
 		if p.regexp.MatchString(path.String()) {
 			return Exact
 		}
-	case KindPath:
+	case KindPath, KindSignature:
 		if !glob(p.path.suffix, path.suffix) {
 			return NoMatch
 		}

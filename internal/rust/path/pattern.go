@@ -17,8 +17,8 @@ const (
 	KindSignature             // by path, with a signature that the user knows: `shop::add(id: u64) -> bool`
 )
 
-// Pattern is a parsed pattern. Match decides those of KindPath and KindRegexp;
-// the other two are only told apart here.
+// Pattern is a parsed pattern. Match decides those of all kinds but KindLine; the
+// signature of a KindSignature is only found here, not read.
 //
 // A path pattern is a path whose names may hold `*`, any characters of a
 // segment; a segment `**` is any number of segments (at the end, at least one).
@@ -39,6 +39,10 @@ type Pattern struct {
 	Text string // as given, without the spaces around it
 	File string // of KindLine
 	Line int    // of KindLine, from 1
+	// Params is where in Text the '(' of a KindSignature is, and Extern the convention
+	// that stands before it: "C" for `extern "C" fn f(i32)`; "" for Rust's.
+	Params int
+	Extern string
 
 	path   Path
 	hint   string
@@ -73,15 +77,30 @@ func ParsePattern(s string) (Pattern, error) {
 		return pat, nil
 	}
 	p := parser{s: text, pattern: true}
+	declared := false
+	if q := qualifiers.FindStringSubmatchIndex(text); q != nil {
+		declared, p.i = true, q[1]
+		if q[2] >= 0 {
+			return Pattern{}, &SyntaxError{text, q[2], "an async fn's path means its body, which is polled and takes no arguments: leave the signature out"}
+		}
+		if q[4] >= 0 {
+			pat.Extern = "C"
+			if q[6] >= 0 {
+				pat.Extern = text[q[6]:q[7]]
+			}
+		}
+	}
 	path, err := p.whole()
 	switch {
 	case err != nil:
 		return Pattern{}, err
+	case declared && p.peek() != '(':
+		return Pattern{}, p.error("behind fn NAME the parameters are missing")
 	case p.peek() == '(':
 		if !strings.Contains(text[p.i:], ")") {
 			return Pattern{}, p.error("'(' without ')'")
 		}
-		pat.Kind = KindSignature
+		pat.Kind, pat.Params = KindSignature, p.i
 	case p.has("/"):
 		return Pattern{}, p.error("unexpected '/': a place in a file is FILE:LINE, a regular expression stands between two '/'")
 	case p.i < len(text):
@@ -89,11 +108,12 @@ func ParsePattern(s string) (Pattern, error) {
 	}
 	path.segs = anyDepths(path.segs)
 	pat.path = path
-	if pat.Kind == KindPath {
-		pat.hint = longestName("", path.segs)
-	}
+	pat.hint = longestName("", path.segs)
 	return pat, nil
 }
+
+// qualifiers are what source has before a function's name.
+var qualifiers = regexp.MustCompile(`^(?:pub(?:\([^)]*\))? +)?(?:const +)?(async +)?(?:unsafe +)?(extern(?: *"([^"]*)")? +)?fn +`)
 
 // cutLine splits FILE:LINE.
 func cutLine(s string) (file, line string, ok bool) {
@@ -120,7 +140,7 @@ func anyDepths(segs []segment) []segment {
 // Single reports whether the pattern is one segment (`hello`, `parse_*`). All
 // that such a pattern matches is meant; of what a longer one matches, only the
 // exact matches are if there are any.
-func (p Pattern) Single() bool { return p.Kind == KindPath && len(p.path.segs) == 1 }
+func (p Pattern) Single() bool { return len(p.path.segs) == 1 }
 
 // Hint returns a text that is part of every matching path's text, whoever
 // wrote it; "" if none is known. What does not contain it needs no parsing.
