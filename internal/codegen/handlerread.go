@@ -269,9 +269,6 @@ func (g *handler) readBytes(x *ir.ReadBytes, at int) {
 	}
 }
 
-// endAs2 is endAs for where r0 must survive.
-func (g *handler) endAs2(k Fault) string { return g.endAs(k) }
-
 func (g *handler) builtin(x *ir.Builtin) {
 	f := g.f
 	switch x.Kind {

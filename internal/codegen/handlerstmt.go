@@ -287,8 +287,6 @@ func (g *handler) update(m, key, value int, flags int64) {
 const (
 	updateAny     = 0
 	updateNoExist = 1
-
-	errExist = 17 // EEXIST
 )
 
 // full counts an update that did not succeed, by what it gave.

@@ -114,6 +114,10 @@ type Session interface {
 	// Release lets the command run that was attached to. One that is not released until
 	// Detach or Close never runs: it may be ended by them.
 	Release() error
+	// Run runs once a program that belongs to no site: one of type RawTracepoint. It sees
+	// the maps that the attached programs see, and nothing of a traced process. Events
+	// of it come out of Read as others do.
+	Run(program string) error
 	// Detach takes all probes out. Records that are in the ring stay readable.
 	Detach() error
 	// Read passes each record to f until ctx is done, then what is left in the
@@ -137,6 +141,25 @@ type Session interface {
 type Map interface {
 	// PerCPU sums, over CPUs, the u64 at index i of a per-CPU array.
 	Sum(i uint32) (uint64, error)
+	// Lookup is the value of a key, on each CPU if the map is per CPU; nil if it is not
+	// there. The bytes may be the map's own, and change.
+	Lookup(key []byte) ([][]byte, error)
+	// Each passes every element until f returns false. Those that come and go meanwhile
+	// may be passed or not. f must not change the map.
+	Each(f func(key []byte, values [][]byte) bool) error
+	// Update sets the value of a key, on each CPU if the map is per CPU.
+	Update(key []byte, values [][]byte) error
+	// Delete removes a key.
+	Delete(key []byte) error
+}
+
+// SizeSlots gives the maps of slots the size that so many CPUs need.
+func SizeSlots(spec *ebpf.CollectionSpec, cpus int) {
+	for _, name := range []string{MapScratch, MapFrames} {
+		if m := spec.Maps[name]; m != nil {
+			m.MaxEntries = uint32(SlotsPerCPU * cpus)
+		}
+	}
 }
 
 // Stats are the losses of a session.

@@ -1,13 +1,11 @@
 package session
 
-import (
-	"ferrotrace/internal/runtime"
-)
+import "ferrotrace/internal/runtime"
 
 // losses knows since when no exit and no mark of a panic has been lost. After a loss
 // it can't be said of a call that was not seen to end how it did.
 type losses struct {
-	counters runtime.Map // nil: none are counted
+	counters interface{ Sum(uint32) (uint64, error) } // nil: none are counted
 	clock    func() uint64
 	seen     []loss // when their number was found to have grown
 }

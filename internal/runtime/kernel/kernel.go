@@ -100,11 +100,7 @@ func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.
 	if err != nil {
 		return nil, fmt.Errorf("kernel runtime: %w", err)
 	}
-	for _, name := range []string{runtime.MapScratch, runtime.MapFrames} {
-		if m := spec.Maps[name]; m != nil {
-			m.MaxEntries = uint32(runtime.SlotsPerCPU * cpus)
-		}
-	}
+	runtime.SizeSlots(spec, cpus)
 	if m := spec.Maps[runtime.MapEvents]; m != nil && r.options.RingSize > 0 {
 		size := max(r.options.RingSize, os.Getpagesize())
 		m.MaxEntries = 1 << bits.Len(uint(size-1))

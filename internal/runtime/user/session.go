@@ -15,6 +15,7 @@ import (
 	"ferrotrace/internal/runtime/user/jit"
 	"ferrotrace/internal/runtime/user/patch"
 	"ferrotrace/internal/runtime/user/shm"
+	"ferrotrace/internal/runtime/user/tracer"
 	"ferrotrace/internal/target"
 )
 
@@ -24,6 +25,8 @@ type session struct {
 	clock   *shm.Calibrator
 	layout  *shm.Layout
 	image   *jit.Image
+	// programs belong to no site.
+	programs tracer.Programs
 
 	mu        sync.Mutex // of what follows
 	processes map[int]*process
@@ -302,6 +305,77 @@ func (s *session) Map(name string) (runtime.Map, bool) {
 type sum struct {
 	s    *session
 	name string
+}
+
+// ErrManyMaps: each process has maps of its own, and a script wants one.
+var ErrManyMaps = errors.New("the maps of several processes can't be one in the user runtime")
+
+// one is the map of the one process that there is, in which its forks share.
+func (m sum) one() (tracer.Map, error) {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	if m.s.closed {
+		return tracer.Map{}, errClosed
+	}
+	if len(m.s.order) != 1 {
+		return tracer.Map{}, ErrManyMaps
+	}
+	v, ok := m.s.order[0].memory.View(m.name)
+	if !ok {
+		return tracer.Map{}, fmt.Errorf("user runtime: there is no map %q", m.name)
+	}
+	return tracer.Map{View: v}, nil
+}
+
+// Lookup implements runtime.Map.
+func (m sum) Lookup(key []byte) ([][]byte, error) {
+	one, err := m.one()
+	if err != nil {
+		return nil, err
+	}
+	return one.Lookup(key)
+}
+
+// Each implements runtime.Map.
+func (m sum) Each(f func(key []byte, values [][]byte) bool) error {
+	one, err := m.one()
+	if err != nil {
+		return err
+	}
+	return one.Each(f)
+}
+
+// Update implements runtime.Map.
+func (m sum) Update(key []byte, values [][]byte) error {
+	one, err := m.one()
+	if err != nil {
+		return err
+	}
+	return one.Update(key, values)
+}
+
+// Delete implements runtime.Map.
+func (m sum) Delete(key []byte) error {
+	one, err := m.one()
+	if err != nil {
+		return err
+	}
+	return one.Delete(key)
+}
+
+// Run implements runtime.Session, by the interpreter over the process's maps.
+func (s *session) Run(program string) error {
+	s.mu.Lock()
+	if s.closed || len(s.order) != 1 {
+		defer s.mu.Unlock()
+		if s.closed {
+			return errClosed
+		}
+		return ErrManyMaps
+	}
+	m := s.order[0].memory
+	s.mu.Unlock()
+	return s.programs.Run(program, m)
 }
 
 // Sum implements runtime.Map.

@@ -20,6 +20,7 @@ import (
 	"ferrotrace/internal/runtime/user/jit/native"
 	"ferrotrace/internal/runtime/user/patch"
 	"ferrotrace/internal/runtime/user/shm"
+	"ferrotrace/internal/runtime/user/tracer"
 	"ferrotrace/internal/runtime/user/vm/insn"
 	"ferrotrace/internal/x86"
 
@@ -77,15 +78,14 @@ func (r *Runtime) Load(ctx context.Context, spec *ebpf.CollectionSpec) (runtime.
 	if err != nil {
 		return nil, fmt.Errorf("user runtime: %w", err)
 	}
-	for _, name := range []string{runtime.MapScratch, runtime.MapFrames} {
-		if m := spec.Maps[name]; m != nil {
-			m.MaxEntries = uint32(runtime.SlotsPerCPU << bits.Len(uint(cpus-1)))
-		}
-	}
+	runtime.SizeSlots(spec, 1<<bits.Len(uint(cpus-1)))
 	if m := spec.Maps[runtime.MapEvents]; m != nil && r.options.RingSize > 0 {
 		m.MaxEntries = uint32(r.options.RingSize)
 	}
 	s := &session{options: r.options, clock: r.clock, processes: map[int]*process{}}
+	if s.programs, err = tracer.Take(spec); err != nil {
+		return nil, fmt.Errorf("user runtime: %w", err)
+	}
 	if s.layout, err = shm.NewLayout(spec.Maps, cpus); err != nil {
 		return nil, fmt.Errorf("user runtime: %w", err)
 	}
