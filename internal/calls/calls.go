@@ -19,10 +19,12 @@ type Site struct {
 	Instance int
 	Function string
 	Aliases  []string
-	Source   event.Place
+	Source   event.Place // of a line: the line
 	Inline   *event.Inline
-	// Args are all parameters in source order, those that the records don't hold
-	// with the reason as Missing. ArgOf maps a record's values to them.
+	// Exact says that each pass through a line is one record.
+	Exact bool
+	// Args are all parameters, of a line all variables in scope,
+	// in source order, those that the records don't hold with the reason as Missing. ArgOf maps a record's values to them.
 	Args  []event.Value
 	ArgOf []int
 	// Awaits: another record, of kind More, completes this entry.
@@ -118,7 +120,7 @@ func (j *Joiner) Add(r Record) {
 	}
 	switch w := t.waiting; {
 	case w == nil, r.Site.Kind == program.More && r.Site.Instance == w.site.Instance && r.CFA == w.cfa:
-	case r.Site.Kind == program.Entry && r.Site.Inline != nil && r.CFA == w.cfa && len(t.held) < maxHeld:
+	case r.Site.within() && r.CFA == w.cfa && len(t.held) < maxHeld:
 		t.held = append(t.held, r)
 		return
 	default:
@@ -135,6 +137,8 @@ func (j *Joiner) Add(r Record) {
 		}
 	case program.Exit:
 		j.exit(t, r)
+	case program.Line:
+		j.line(t, r)
 	case program.Panic:
 		t.panicking++
 	case program.Landing:
@@ -182,6 +186,25 @@ func (j *Joiner) entry(t *thread, r Record) {
 	if !r.Site.Awaits {
 		j.shown(t)
 	}
+}
+
+// within says whether what happens at a site happens within the call of its frame: an
+// inlined call, and a line.
+func (s *Site) within() bool {
+	return s.Kind == program.Entry && s.Inline != nil || s.Kind == program.Line
+}
+
+// line emits that control came to a line.
+func (j *Joiner) line(t *thread, r Record) {
+	j.over(t, r, false, t.panicking > 0)
+	j.nextID++
+	l := event.Line{
+		ID: j.nextID, Time: j.wall(r.Time), Thread: r.Thread, Function: r.Site.Function, Aliases: r.Site.Aliases,
+		Source: r.Site.Source, Inline: r.Site.Inline, Exact: r.Site.Exact,
+		Locals: append(make([]event.Value, 0, len(r.Site.Args)), r.Site.Args...),
+	}
+	fill(l.Locals, r)
+	j.emit(l)
 }
 
 // isOpen says whether the latest call is of r's instance and in r's frame.

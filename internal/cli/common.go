@@ -38,6 +38,7 @@ type flags struct {
 	duration time.Duration // --for; 0: no limit
 	limit    uint64        // calls; 0: no limit
 	inlined  bool          // trace inlined instances too
+	locals   bool          // show the variables in scope at lines
 	maxStr   int           // bytes
 	maxItems int           // elements
 	depth    int           // pointers

@@ -7,7 +7,7 @@ import (
 )
 
 func newCount() *cobra.Command {
-	return newTracing(session.Count, &cobra.Command{
+	return newTracing(session.Count, false, &cobra.Command{
 		Use:   "count PATTERN... (-- COMMAND [ARG...] | -p PID | -b FILE)",
 		Short: "Count the calls of functions, one table at the end",
 		Example: `  $ ferrotrace count 'args::*' -- target/debug/args 1 2 3 4

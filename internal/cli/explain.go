@@ -39,7 +39,7 @@ not there: why, and what to do about it.`,
 				return err
 			}
 			defer func() { err = errors.Join(err, ix.Close()) }()
-			functions, err := f.select_(cmd, ix, patterns)
+			functions, lines, err := f.select_(cmd, ix, patterns)
 			if err != nil {
 				return err
 			}
@@ -58,7 +58,8 @@ not there: why, and what to do about it.`,
 				}
 				all = append(all, instances...)
 			}
-			for _, e := range explain.Instances(ix, all, session.Runtimes(ix)) {
+			found := explain.Instances(ix, all, session.Runtimes(ix))
+			for _, e := range append(found, explain.Lines(lines, session.Runtimes(ix))...) {
 				if err := o.Event(e); err != nil {
 					return err
 				}

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/explain"
 	"ferrotrace/internal/index"
+	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/target"
 )
 
@@ -32,7 +34,7 @@ without types means all of them. Without a PATTERN, all Rust functions are liste
 				return err
 			}
 			defer func() { err = errors.Join(err, ix.Close()) }()
-			functions, err := f.select_(cmd, ix, patterns)
+			functions, lines, err := f.select_(cmd, ix, patterns)
 			if err != nil {
 				return err
 			}
@@ -43,7 +45,7 @@ without types means all of them. Without a PATTERN, all Rust functions are liste
 			if err != nil {
 				return err
 			}
-			for _, e := range rows(functions) {
+			for _, e := range append(rows(functions), lineRows(lines)...) {
 				if err := o.Event(e); err != nil {
 					return err
 				}
@@ -93,8 +95,9 @@ func (f *flags) index(cmd *cobra.Command, file string) (*index.Index, error) {
 	return ix, err
 }
 
-// select_ returns the functions that patterns name, all Rust functions without one.
-func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) ([]*index.Function, error) {
+// select_ returns the functions and lines that patterns name, all Rust functions without
+// one.
+func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) ([]*index.Function, []*index.Line, error) {
 	if len(patterns) == 0 {
 		var rust []*index.Function
 		for _, fn := range ix.Functions() {
@@ -103,37 +106,48 @@ func (f *flags) select_(cmd *cobra.Command, ix *index.Index, patterns []string) 
 			}
 		}
 		if len(rust) == 0 {
-			return nil, ix.NoMatch("any pattern")
+			return nil, nil, ix.NoMatch("any pattern")
 		}
-		return rust, nil
+		return rust, nil, nil
 	}
 	var all []*index.Function
+	var lines []*index.Line
 	var missed error
 	for _, text := range patterns {
 		p, err := index.ParsePattern(text)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		found := ix.Find(p)
-		note, err := ix.Give(p, found)
-		if err != nil {
-			return nil, err
+		var none error
+		if p.Kind == path.KindLine {
+			var found []*index.Line
+			found, none = ix.FindLine(p)
+			lines = append(lines, found...)
+		} else {
+			found := ix.Find(p)
+			note, err := ix.Give(p, found)
+			if err != nil {
+				return nil, nil, err
+			}
+			if note != "" {
+				f.warn(cmd, "%s", note)
+			}
+			if len(found) == 0 {
+				none = ix.NoMatch(text)
+			}
+			all = append(all, found...)
 		}
-		if note != "" {
-			f.warn(cmd, "%s", note)
-		}
-		if len(found) == 0 {
-			missed = ix.NoMatch(text)
+		if none != nil {
+			missed = none
 			if len(patterns) > 1 {
 				f.warn(cmd, "%v", missed)
 			}
 		}
-		all = append(all, found...)
 	}
-	if len(all) == 0 {
-		return nil, missed
+	if len(all)+len(lines) == 0 {
+		return nil, nil, missed
 	}
-	return all, nil
+	return all, lines, nil
 }
 
 // rows makes one row of functions that share their path and signature: the copies
@@ -160,6 +174,31 @@ func rows(functions []*index.Function) []event.Function {
 		}
 		at[k] = len(out)
 		out = append(out, e)
+	}
+	return out
+}
+
+// lineRows makes a row of each function that lines are in.
+func lineRows(lines []*index.Line) []event.Function {
+	var out []event.Function
+	for _, l := range lines {
+		for _, in := range l.Instances {
+			e := explain.Function(in.In.Fn)
+			e.Source = event.Place{File: l.File, Line: l.Number}
+			e.OutOfLine, e.Inlined = 0, 0
+			i := slices.IndexFunc(out, func(o event.Function) bool {
+				return o.Function == e.Function && o.Signature == e.Signature && o.Source == e.Source
+			})
+			if i < 0 {
+				i = len(out)
+				out = append(out, e)
+			}
+			if in.In.Inlined {
+				out[i].Inlined++
+			} else {
+				out[i].OutOfLine++
+			}
+		}
 	}
 	return out
 }

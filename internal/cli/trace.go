@@ -15,7 +15,7 @@ import (
 )
 
 func newTrace() *cobra.Command {
-	return newTracing(session.Trace, &cobra.Command{
+	return newTracing(session.Trace, true, &cobra.Command{
 		Use:   "trace PATTERN... (-- COMMAND [ARG...] | -p PID | -b FILE)",
 		Short: "Show each call of a function, with its arguments, result and duration",
 		Example: `  $ ferrotrace trace hello -- target/debug/args 1 2
@@ -25,21 +25,25 @@ func newTrace() *cobra.Command {
   args::hello → 5  14.9µs
 
   $ ferrotrace trace 'shop::cart::*' -p 812 --for 10s
+  $ ferrotrace trace src/cart.rs:42 --locals -p 812
+  src/cart.rs:42 in shop::cart::add  total: 3, item: Item { id: 7, name: "pear" }
   $ sudo ferrotrace trace shop::Cart::add -b /usr/bin/shop -o json`,
 		Long: patternHelp + `
 
 Inlined calls are shown too, as far as the compiler left them: without their end,
-and with ≈ where they can't be told apart.`,
+and with ≈ where they can't be told apart. With --locals a line is shown with the
+variables in scope there.`,
 	})
 }
 
 const patternHelp = `A PATTERN is a path as the source has it: shop::cart::add, or its end, add. Types
 narrow it down (shop::parse::<u32>, <Cart as Debug>::fmt), * is part of a segment
-or a whole one, ** any number of them, /regex/ searches the whole path.
+or a whole one, ** any number of them, /regex/ searches the whole path. A line of the
+source is src/cart.rs:42, or with any longer or shorter end of the file's path.
 Without debug info you may give the signature: 'shop::add(id: u64, name: &str) -> bool'.`
 
-// newTracing makes a verb that runs a session.
-func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Command) *cobra.Command {
+// newTracing makes a verb that runs a session; locals says whether it shows variables.
+func newTracing(run func(context.Context, session.Options) error, locals bool, cmd *cobra.Command) *cobra.Command {
 	var f flags
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		patterns, err := f.parse(cmd, args)
@@ -54,7 +58,7 @@ func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Com
 		cmd.SetErr(stderr)
 		err = run(cmd.Context(), session.Options{
 			PIDs: f.pids, Binary: f.binary, Command: f.command, Patterns: patterns, DebugFile: f.debugFile,
-			Inlined: f.inlined, Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
+			Inlined: f.inlined, Locals: f.locals, Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
 			Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave, Verbose: f.verbose,
 			Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
 			Idle:  o.Flush,
@@ -72,6 +76,9 @@ func newTracing(run func(context.Context, session.Options) error, cmd *cobra.Com
 	f.addTarget(cmd)
 	f.addOutput(cmd)
 	f.addTrace(cmd)
+	if locals {
+		cmd.Flags().BoolVar(&f.locals, "locals", false, "show the variables in scope where a line is probed")
+	}
 	return cmd
 }
 

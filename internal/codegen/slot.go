@@ -153,7 +153,7 @@ func lose() *fn {
 func counter(k program.ItemKind, room bool) runtime.Counter {
 	var c runtime.Counter
 	switch k {
-	case program.Entry:
+	case program.Entry, program.Line:
 		c = runtime.EntryNoRoom
 	case program.More:
 		c = runtime.MoreNoRoom

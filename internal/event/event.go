@@ -56,6 +56,19 @@ type Call struct {
 	Args     []Value
 }
 
+// Line is that control came to a line of the source.
+type Line struct {
+	ID       uint64
+	Time     time.Time
+	Thread   Thread
+	Function string // that the line's code is part of
+	Aliases  []string
+	Source   Place   // the line
+	Inline   *Inline // nil for an out-of-line function
+	Exact    bool    // each pass through the line is one event
+	Locals   []Value // the variables in scope; empty unless they were asked for
+}
+
 // Return is the end of a Call by one of its exits.
 type Return struct {
 	ID       uint64
@@ -129,6 +142,8 @@ type Plan struct {
 // Instance is one piece of code that runs a function.
 type Instance struct {
 	Function string
+	// Source is set for the code of a line in the instance: Args are the variables then.
+	Source   Place
 	Exact    bool
 	Address  uint64
 	Entries  []uint64 // where control flow enters it
@@ -163,6 +178,7 @@ type Summary struct {
 }
 
 func (Call) Type() string     { return "call" }
+func (Line) Type() string     { return "line" }
 func (Return) Type() string   { return "return" }
 func (Unwind) Type() string   { return "unwind" }
 func (Ended) Type() string    { return "ended" }

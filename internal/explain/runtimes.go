@@ -131,6 +131,11 @@ func auto(p *index.Plan, missing string, marks []uint64, ways map[uint64]Way) st
 			}
 		}
 	}
+	return taken(missing)
+}
+
+// taken is which runtime is taken if missing is why it can't be the user runtime.
+func taken(missing string) string {
 	if missing != "" {
 		return "kernel: " + strings.TrimPrefix(missing, "unsupported: ")
 	}

@@ -176,9 +176,6 @@ func ParsePattern(text string) (path.Pattern, error) {
 	if err != nil {
 		return p, patternError(err)
 	}
-	if p.Kind == path.KindLine {
-		return p, &PatternError{"probes on lines are not in this version: " + p.Text, "name the function that the line is in"}
-	}
 	return p, nil
 }
 

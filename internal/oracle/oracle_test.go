@@ -117,7 +117,10 @@ func parse(line []byte) (event.Event, error) {
 			Function string      `json:"function"`
 			Inlined  bool        `json:"inlined"`
 			Exact    bool        `json:"exact"`
+			File     string      `json:"file"`
+			Line     int         `json:"line"`
 			Args     []jsonValue `json:"args"`
+			Locals   []jsonValue `json:"locals"`
 			Value    *jsonValue  `json:"value"`
 
 			Count, Calls, Shown, Hidden, Lost, Open uint64
@@ -138,6 +141,12 @@ func parse(line []byte) (event.Event, error) {
 			c.Args = append(c.Args, a.value())
 		}
 		return c, nil
+	case "line":
+		l := event.Line{ID: d.ID, Thread: event.Thread{TID: d.TID}, Function: d.Function, Source: event.Place{File: d.File, Line: d.Line}, Exact: d.Exact}
+		for _, a := range d.Locals {
+			l.Locals = append(l.Locals, a.value())
+		}
+		return l, nil
 	case "return":
 		r := event.Return{ID: d.ID, Function: d.Function}
 		if d.Value != nil {

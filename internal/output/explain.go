@@ -16,6 +16,11 @@ func (o *textOutput) instance(e event.Instance) {
 	if o.instances++; o.instances > 1 {
 		o.print("\n")
 	}
+	what := "calls"
+	if at := place(e.Source); at != "" {
+		what = "passes"
+		o.print(o.bold, at, o.off, " in ")
+	}
 	o.print(o.bold, names(e.Function, e.Aliases), o.off, "\n")
 	line := func(label, format string, a ...any) {
 		fmt.Fprintf(o.w, "  %s%-8s%s  %s\n", o.dim, label, o.off, strings.TrimRight(fmt.Sprintf(format, a...), " "))
@@ -31,7 +36,7 @@ func (o *textOutput) instance(e event.Instance) {
 		line("entries", "%s", addresses(e.Entries))
 	}
 	if !e.Exact {
-		line("calls", "≈ can't be counted one by one: the compiler unrolled, vectorised or duplicated this code")
+		line(what, "≈ can't be counted one by one: the compiler unrolled, vectorised or duplicated this code")
 	}
 
 	width := 0
@@ -52,6 +57,9 @@ func (o *textOutput) instance(e event.Instance) {
 	width = min(width, 40) // one long type must not push all else off the screen
 	for i, a := range e.Args {
 		label := "argument"
+		if what == "passes" {
+			label = "variable"
+		}
 		if i > 0 {
 			label = ""
 		}

@@ -88,6 +88,24 @@ type jsonCall struct {
 	Args []jsonValue `json:"args"`
 }
 
+type jsonLine struct {
+	ID       uint64      `json:"id"`
+	Time     string      `json:"time"`
+	PID      uint32      `json:"pid"`
+	TID      uint32      `json:"tid"`
+	Comm     string      `json:"comm"`
+	Function string      `json:"function"`
+	Aliases  []string    `json:"aliases,omitempty"`
+	Inlined  bool        `json:"inlined"`
+	Caller   string      `json:"caller,omitempty"`
+	CallFile string      `json:"call_file,omitempty"`
+	CallLine int         `json:"call_line,omitempty"`
+	Exact    bool        `json:"exact"`
+	File     string      `json:"file"`
+	Line     int         `json:"line"`
+	Locals   []jsonValue `json:"locals"`
+}
+
 type jsonReturn struct {
 	ID       uint64     `json:"id"`
 	Time     string     `json:"time"`
@@ -143,6 +161,8 @@ type jsonPlan struct {
 
 type jsonInstance struct {
 	Function string   `json:"function"`
+	File     string   `json:"file,omitempty"` // and Line: what is explained is this line's code
+	Line     int      `json:"line,omitempty"`
 	Aliases  []string `json:"aliases,omitempty"`
 	Inlined  bool     `json:"inlined"`
 	Caller   string   `json:"caller,omitempty"`
@@ -192,6 +212,12 @@ func valueData(v event.Value) jsonValue {
 	return d
 }
 
+func namedData(v event.Value) jsonValue {
+	d := valueData(v)
+	d.Name = &v.Name
+	return d
+}
+
 func inlineData(i *event.Inline) *jsonInline {
 	if i == nil {
 		return nil
@@ -214,8 +240,18 @@ func jsonData(e event.Event) (any, error) {
 			Function: e.Function, Aliases: e.Aliases, Inlined: e.Inline != nil, jsonInline: inlineData(e.Inline),
 			File: e.Source.File, Line: e.Source.Line, Args: make([]jsonValue, len(e.Args))}
 		for i, a := range e.Args {
-			d.Args[i] = valueData(a)
-			d.Args[i].Name = &a.Name
+			d.Args[i] = namedData(a)
+		}
+		return d, nil
+	case event.Line:
+		d := jsonLine{ID: e.ID, Time: jsonTime(e.Time), PID: e.Thread.PID, TID: e.Thread.TID, Comm: e.Thread.Comm,
+			Function: e.Function, Aliases: e.Aliases, Exact: e.Exact, File: e.Source.File, Line: e.Source.Line,
+			Locals: make([]jsonValue, len(e.Locals))}
+		if e.Inline != nil {
+			d.Inlined, d.Caller, d.CallFile, d.CallLine = true, e.Inline.Caller, e.Inline.Call.File, e.Inline.Call.Line
+		}
+		for i, v := range e.Locals {
+			d.Locals[i] = namedData(v)
 		}
 		return d, nil
 	case event.Return:
@@ -249,7 +285,7 @@ func jsonData(e event.Event) (any, error) {
 }
 
 func instanceData(e event.Instance) jsonInstance {
-	d := jsonInstance{Function: e.Function, Aliases: e.Aliases, Exact: e.Exact, Address: address(e.Address),
+	d := jsonInstance{Function: e.Function, File: e.Source.File, Line: e.Source.Line, Aliases: e.Aliases, Exact: e.Exact, Address: address(e.Address),
 		Symbol: e.Symbol, Args: make([]jsonLocated, len(e.Args)), Exits: make([]jsonExit, len(e.Exits)),
 		NoExits: e.NoExits, Runtimes: make(map[string]jsonPlan), Notes: e.Notes}
 	if e.Inline != nil {

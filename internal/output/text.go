@@ -59,6 +59,8 @@ func (o *textOutput) Event(e event.Event) error {
 	switch e := e.(type) {
 	case event.Call:
 		o.call(e)
+	case event.Line:
+		o.line(e)
 	case event.Return:
 		o.ret(e)
 	case event.Unwind:
@@ -132,6 +134,26 @@ func (o *textOutput) call(e event.Call) {
 
 // given marks values whose types are the user's word.
 const given = " (given)"
+
+func (o *textOutput) line(e event.Line) {
+	prefix, depth := o.threads.within(e.Thread)
+	o.print(o.dim, prefix, o.off, strings.Repeat("  ", depth))
+	if !e.Exact {
+		o.print("≈ ")
+	}
+	o.print(o.bold, place(e.Source), o.off, " in ", names(e.Function, e.Aliases))
+	for i, v := range e.Locals {
+		between := ", "
+		if i == 0 {
+			between = "  "
+		}
+		o.print(between, Escape(v.Name), ": ", o.value(v))
+	}
+	if e.Inline != nil {
+		o.print(o.dim, "  ", inlinedAt(*e.Inline), o.off)
+	}
+	o.print("\n")
+}
 
 func inlinedAt(i event.Inline) string {
 	s := "inlined"

@@ -135,3 +135,9 @@ func (ts *threads) leave(t event.Thread, id uint64) (margin string, depth int) {
 	}
 	return margin, min(len(th.open), maxIndent)
 }
+
+// within is the margin and the depth of what happens in the latest call of a thread.
+func (ts *threads) within(t event.Thread) (margin string, depth int) {
+	th, margin := ts.at(t)
+	return margin, min(len(th.open), maxIndent)
+}

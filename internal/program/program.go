@@ -55,10 +55,11 @@ const (
 	Panic                   // a panic begins
 	Landing                 // a panic has been caught
 	Run                     // a handler of the script runs
+	Line                    // control comes to a line of the source
 )
 
 func (k ItemKind) String() string {
-	return [...]string{"entry", "more", "exit", "panic", "landing", "run"}[k]
+	return [...]string{"entry", "more", "exit", "panic", "landing", "run", "line"}[k]
 }
 
 // Item is one site of one instance: it emits one record, or adds to a counter.

@@ -206,6 +206,8 @@ func (b *builder) without(cookies []uint64) {
 				second[s.Instance] = s
 			case s.Kind == program.Entry && s.Inline != nil:
 				s.Inline.Exact = false
+			case s.Kind == program.Line:
+				s.Exact = false
 			}
 		}
 	}

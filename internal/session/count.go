@@ -26,7 +26,7 @@ func Count(ctx context.Context, o Options) (err error) {
 	var rows []event.Count
 	row := map[string]int{} // by name: copies that it does not tell apart are one row
 	for _, f := range r.files {
-		for _, fn := range found[f] {
+		for _, fn := range found[f].functions {
 			err := r.instances(ctx, fn, func(in *index.Instance, p *index.Plan) {
 				n, ok := row[fn.Name]
 				if !ok {
@@ -40,6 +40,18 @@ func Count(ctx context.Context, o Options) (err error) {
 			if err != nil {
 				r.o.Warn("not counted: %v", err)
 			}
+		}
+	}
+	for _, f := range r.files {
+		for _, l := range found[f].lines {
+			n, ok := row[l.String()]
+			if !ok {
+				n = len(rows)
+				row[l.String()] = n
+				rows = append(rows, event.Count{Function: l.String(), Exact: true})
+			}
+			exact := r.countLine(f, l, n)
+			rows[n].Exact = rows[n].Exact && exact
 		}
 	}
 	r.b.prog.Counts = len(rows)

@@ -27,6 +27,7 @@ type Options struct {
 	Patterns  []string
 	DebugFile string
 	Inlined   bool
+	Locals    bool // show the variables in scope at lines
 	Limits    program.Limits
 
 	Runtime string        // Auto, Kernel or User
@@ -150,14 +151,23 @@ func (r *run) unmapped() {
 	}
 }
 
-// find returns what the patterns match, by file. A function that several match is
-// there once.
-func (r *run) find() (map[*file][]*index.Function, error) {
-	found := map[*file][]*index.Function{}
+// find returns what the patterns match, by file. A function or line that several match
+// is there once.
+func (r *run) find() (map[*file]*matches, error) {
+	found := map[*file]*matches{}
+	for _, f := range r.files {
+		found[f] = &matches{}
+	}
 	seen := map[*index.Function]bool{}
 	var missed []error
 	r.o.Doing("finding functions")
 	for i, p := range r.patterns {
+		if p.Kind == path.KindLine {
+			if err := r.findLine(p, found); err != nil {
+				missed = append(missed, err)
+			}
+			continue
+		}
 		n := 0
 		for _, f := range r.files {
 			functions := f.ix.Find(p)
@@ -172,7 +182,7 @@ func (r *run) find() (map[*file][]*index.Function, error) {
 				n++
 				if !seen[fn] {
 					seen[fn] = true
-					found[f] = append(found[f], fn)
+					found[f].functions = append(found[f].functions, fn)
 				}
 			}
 		}
@@ -305,7 +315,7 @@ func (r *run) lost(stats runtime.Stats) (entries, exits, others uint64) {
 	others = c[runtime.MoreNoRoom] + c[runtime.MoreNoSlot] + c[runtime.MarkNoRoom] + c[runtime.MarkNoSlot]
 	for name, n := range stats.Missed {
 		switch kind, _, _ := strings.Cut(name, "_"); kind {
-		case program.Entry.String(), "count":
+		case program.Entry.String(), program.Line.String(), "count":
 			entries += n
 		case program.Exit.String():
 			exits += n

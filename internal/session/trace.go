@@ -36,7 +36,7 @@ func Trace(ctx context.Context, o Options) (err error) {
 	notes := notes{inlined: map[string]*inlined{}}
 	for _, f := range r.files {
 		exits := false
-		for _, fn := range found[f] {
+		for _, fn := range found[f].functions {
 			err := r.instances(ctx, fn, func(in *index.Instance, p *index.Plan) {
 				r.b.trace(f, in, p)
 				exits = exits || ends(in, p)
@@ -45,6 +45,9 @@ func Trace(ctx context.Context, o Options) (err error) {
 			if err != nil {
 				r.o.Warn("not traced: %v", err)
 			}
+		}
+		for _, l := range found[f].lines {
+			r.traceLine(f, l, &notes)
 		}
 		if exits {
 			r.b.marks(f)
@@ -280,6 +283,13 @@ func (t *tracer) emit(e event.Event) {
 	limit := t.r.o.Limit
 	switch e := e.(type) {
 	case event.Call:
+		if limit > 0 && t.shown == limit {
+			t.hidden++
+			return
+		}
+		t.shown++
+		t.last = e.ID
+	case event.Line:
 		if limit > 0 && t.shown == limit {
 			t.hidden++
 			return
