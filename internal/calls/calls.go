@@ -34,6 +34,8 @@ type Site struct {
 	// Loops: the function's code jumps back to its first instruction, so that a loop
 	// looks like an entry.
 	Loops bool
+	// Polls: the function is the body of an async function or block.
+	Polls bool
 	// Result is the value of an exit whose record holds none; nil for ().
 	Result *event.Value
 	Tail   bool
@@ -48,6 +50,9 @@ type Record struct {
 	Thread event.Thread
 	CFA    uint64
 	Values []event.Value
+	// Future and First are as in record.Record.
+	Future uint64
+	First  bool
 }
 
 // Stacks finds the stack mapping that an address of a process lies in.
@@ -76,6 +81,7 @@ type Joiner struct {
 	stacks  Stacks
 	wall    func(monotonic uint64) time.Time
 	threads map[uint32]*thread
+	polls   polls
 	nextID  uint64
 	evicted uint64
 	left    uint64 // calls that were open when their process ended
@@ -108,7 +114,8 @@ type open struct {
 // New returns a Joiner that passes events to emit. wall turns a monotonic time
 // into the time of day.
 func New(stacks Stacks, wall func(uint64) time.Time, emit func(event.Event)) *Joiner {
-	return &Joiner{emit: emit, stacks: stacks, wall: wall, threads: map[uint32]*thread{}}
+	return &Joiner{emit: emit, stacks: stacks, wall: wall, threads: map[uint32]*thread{},
+		polls: polls{n: map[future]uint64{}}}
 }
 
 // Add takes the next record.
@@ -174,6 +181,9 @@ func (j *Joiner) entry(t *thread, r Record) {
 		Args: append(make([]event.Value, 0, len(r.Site.Args)), r.Site.Args...),
 	}}
 	fill(o.call.Args, r)
+	if r.Site.Polls && (!inlined || r.Site.Inline.Exact) {
+		o.call.Poll = j.polls.next(&r)
+	}
 	if r.Site.Exits {
 		if len(s.open) >= maxOpen {
 			oldest := len(s.open) / 4

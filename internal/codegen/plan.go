@@ -99,7 +99,9 @@ func (pl *planner) planItem(i int, it *program.Item) (plan, record.Item) {
 	}
 	item := record.Item{Kind: it.Kind}
 	for j := range it.Values {
-		item.Values = append(item.Values, pl.value(&it.Values[j]))
+		v := pl.value(&it.Values[j])
+		v.Poll, v.Args = it.Values[j].Poll, it.Values[j].Args
+		item.Values = append(item.Values, v)
 	}
 	item.Size = pl.plan.fixed
 	return pl.plan, item

@@ -54,6 +54,9 @@ type Call struct {
 	Source   Place
 	Inline   *Inline // nil for an out-of-line call
 	Args     []Value
+	// Poll is which poll of its future the call is, from 1 on; 0 if it is none or that is
+	// not known.
+	Poll uint64
 }
 
 // Line is that control came to a line of the source.

@@ -12,6 +12,7 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
+	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
 
@@ -93,7 +94,14 @@ func describe(e *event.Instance, in *index.Instance, p *index.Plan) {
 		e.Entries = append(e.Entries, s.Addr)
 	}
 	for i, param := range p.Params {
-		e.Args = append(e.Args, located(p, i, param, in))
+		l := located(p, i, param, in)
+		if param.Args == nil {
+			e.Args = append(e.Args, l)
+			continue
+		}
+		for j := range param.Args {
+			e.Args = append(e.Args, inFuture(l, &param.Args[j]))
+		}
 	}
 	if r := p.Result; r != nil {
 		e.Result = &event.Located{Rust: r.Type.Name, Missing: r.Missing, Given: in.Fn.Given()}
@@ -141,6 +149,15 @@ func located(p *index.Plan, i int, param index.Param, in *index.Instance) event.
 	}
 	if len(wheres) > 0 {
 		l.Where, l.Missing = strings.Join(slices.Compact(wheres), ", "), ""
+	}
+	return l
+}
+
+// inFuture says where an argument of an async function is, whose body gets the future.
+func inFuture(future event.Located, arg *types.Argument) event.Located {
+	l := event.Located{Name: arg.Label(), Rust: arg.Type.Name, Missing: future.Missing}
+	if future.Missing == "" {
+		l.Where = "in the future at " + future.Where
 	}
 	return l
 }

@@ -130,11 +130,16 @@ func (ix *Index) withoutCode(pattern string) bool {
 	}
 	for i := range ix.subs.all {
 		s := &ix.subs.all[i]
-		if s.low == 0 && s.name != 0 && p.MatchName(canonical(ix.describe(s).pathText())) != path.NoMatch {
+		if s.low == 0 && s.name != 0 && ix.matches(s, p) != path.NoMatch {
 			return true
 		}
 	}
 	return false
+}
+
+func (ix *Index) matches(s *subprogram, p path.Pattern) path.MatchKind {
+	d := ix.describe(s)
+	return p.MatchName(canonical(ix.nameOf(&d)))
 }
 
 // PanicSites are the entries of the functions that begin a panic, and of those that

@@ -29,6 +29,7 @@ type Index struct {
 	types     *types.Reader
 	symbols   []objfile.Symbol // functions in order of address
 	table
+	bodies   bodies
 	made     []atomic.Pointer[Function] // by number, nil as long as nobody has asked
 	sortOnce sync.Once
 	sorted   []*Function // with names, in order of those

@@ -68,10 +68,10 @@ func (d described) pathText() string {
 		if len(segments) == 0 {
 			return d.linkage
 		}
-		return strings.Join(segments, "::")
+		return strings.Join(withoutBodies(segments), "::")
 	}
 	if len(segments) < 2 || strings.HasPrefix(strings.TrimLeft(d.linkage, "_"), "R") {
-		return symbol
+		return asDebugInfo(symbol, segments)
 	}
 	impl := -1
 	for i, s := range segments {
@@ -80,14 +80,14 @@ func (d described) pathText() string {
 		}
 	}
 	if impl < 0 {
-		return strings.Join(segments, "::")
+		return strings.Join(withoutBodies(segments), "::")
 	}
 	tail := segments[impl+1:]
 	of := split(symbol)
 	if len(of) <= len(tail) {
 		return symbol
 	}
-	return strings.Join(append(of[:len(of)-len(tail):len(of)-len(tail)], tail...), "::")
+	return strings.Join(withoutBodies(append(of[:len(of)-len(tail):len(of)-len(tail)], tail...)), "::")
 }
 
 // ownArguments takes from a method's generic arguments those of its type, which DWARF

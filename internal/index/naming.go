@@ -40,7 +40,7 @@ func (f *Function) makeName() {
 		return
 	}
 	d := f.ix.describe(f.abstract)
-	f.Name = strings.Clone(canonical(d.pathText()))
+	f.Name = strings.Clone(canonical(f.ix.nameOf(&d)))
 	f.File, f.Line = f.ix.source(d.decl)
 }
 

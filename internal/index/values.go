@@ -24,6 +24,10 @@ type Param struct {
 	unread bool
 	// place is where a parameter that the user has given is.
 	place *location.Place
+	// Poll: the function is the body of an async function or block, and the parameter what
+	// it polls. Args are the async function's arguments, which are in it; nil of a block.
+	Poll bool
+	Args []types.Argument
 }
 
 const ambiguous = "unsupported: the compiler has merged this instance with one for other types"
@@ -112,6 +116,10 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 				}
 			}
 		}
+	}
+	ix.poll(in, params)
+	if len(params) > 0 && params[0].Args != nil {
+		params = params[:1] // the rest is of the executor
 	}
 	return params, nil
 }
@@ -495,6 +503,13 @@ func (f *Function) Signature() (params []Param, result *types.Type, ok bool) {
 	params, err := f.ix.params(in)
 	if err != nil {
 		return nil, nil, false
+	}
+	if len(params) > 0 && params[0].Args != nil {
+		var args []Param
+		for i := range params[0].Args {
+			args = append(args, Param{Name: params[0].Args[i].Label(), Type: params[0].Args[i].Type})
+		}
+		params = args
 	}
 	result, _ = f.ix.resultType(in)
 	if result == nil && len(params) == 0 && !f.ix.typed(s) {

@@ -119,6 +119,7 @@ func parse(line []byte) (event.Event, error) {
 			Exact    bool        `json:"exact"`
 			File     string      `json:"file"`
 			Line     int         `json:"line"`
+			Poll     uint64      `json:"poll"`
 			Args     []jsonValue `json:"args"`
 			Locals   []jsonValue `json:"locals"`
 			Value    *jsonValue  `json:"value"`
@@ -133,7 +134,7 @@ func parse(line []byte) (event.Event, error) {
 	d := &e.Data
 	switch e.Type {
 	case "call":
-		c := event.Call{ID: d.ID, Thread: event.Thread{TID: d.TID}, Function: d.Function}
+		c := event.Call{ID: d.ID, Thread: event.Thread{TID: d.TID}, Function: d.Function, Poll: d.Poll}
 		if d.Inlined {
 			c.Inline = &event.Inline{Exact: d.Exact}
 		}

@@ -85,6 +85,7 @@ type jsonCall struct {
 	*jsonInline
 	File string      `json:"file,omitempty"`
 	Line int         `json:"line,omitempty"`
+	Poll uint64      `json:"poll,omitempty"`
 	Args []jsonValue `json:"args"`
 }
 
@@ -238,7 +239,7 @@ func jsonData(e event.Event) (any, error) {
 	case event.Call:
 		d := jsonCall{ID: e.ID, Time: jsonTime(e.Time), PID: e.Thread.PID, TID: e.Thread.TID, Comm: e.Thread.Comm,
 			Function: e.Function, Aliases: e.Aliases, Inlined: e.Inline != nil, jsonInline: inlineData(e.Inline),
-			File: e.Source.File, Line: e.Source.Line, Args: make([]jsonValue, len(e.Args))}
+			File: e.Source.File, Line: e.Source.Line, Poll: e.Poll, Args: make([]jsonValue, len(e.Args))}
 		for i, a := range e.Args {
 			d.Args[i] = namedData(a)
 		}

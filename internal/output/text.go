@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -125,6 +126,9 @@ func (o *textOutput) call(e event.Call) {
 	o.print(")")
 	if slices.ContainsFunc(e.Args, func(v event.Value) bool { return v.Given }) {
 		o.print(o.dim, given, o.off)
+	}
+	if e.Poll > 0 {
+		o.print(o.dim, "  poll ", strconv.FormatUint(e.Poll, 10), o.off)
 	}
 	if e.Inline != nil {
 		o.print(o.dim, "  ", inlinedAt(*e.Inline), o.off)

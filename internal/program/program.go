@@ -89,4 +89,9 @@ type Value struct {
 	// inlined instance's pointers into its own frame lead to may never have been
 	// stored.
 	OwnFrame bool
+	// Poll: it is what the body of an async function or block gets at a poll
+	// (types.Type.Polled). Args are the arguments of the async function, which records
+	// then hold in its place; nil of a block.
+	Poll bool
+	Args []types.Argument
 }

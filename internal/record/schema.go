@@ -58,6 +58,9 @@ type Value struct {
 	Holes []debugfmt.Hole
 	// Reads are the parts that were read from memory.
 	Reads []Read
+	// Poll and Args are as in program.Value.
+	Poll bool
+	Args []types.Argument
 }
 
 // Known are the bytes of a value from Off on.
@@ -105,6 +108,10 @@ type Record struct {
 	Header
 	Kind   program.ItemKind
 	Values []event.Value
+	// Future is the address of what is polled, of a Value with Poll; 0 if there is none or
+	// it is not known. First: it is polled for the first time.
+	Future uint64
+	First  bool
 }
 
 // maxValue bounds the bytes of a value that are laid out for a type whose size is
@@ -148,23 +155,55 @@ func (s *Schema) decode(h Header, item *Item, raw []byte) (*Record, error) {
 	}
 	r := &Record{Header: h, Kind: item.Kind}
 	if len(item.Values) > 0 {
-		r.Values = make([]event.Value, len(item.Values))
+		r.Values = make([]event.Value, 0, len(item.Values))
 	}
 	o := debugfmt.Options{MaxStr: s.Limits.MaxStr, MaxItems: s.Limits.MaxItems, Depth: s.Limits.Depth}
 	if s.Func != nil {
 		o.Func = func(addr uint64) string { return s.Func(h.PID, addr) }
 	}
 	for i := range item.Values {
-		r.Values[i] = item.Values[i].decode(&h, fixed, &mem, o)
+		r.add(&item.Values[i], fixed, &mem, o)
 	}
 	return r, nil
 }
 
-func (v *Value) decode(h *Header, fixed []byte, mem *memory, o debugfmt.Options) event.Value {
-	out := event.Value{Name: v.Name, Rust: v.Rust, Missing: v.Missing}
-	if v.Missing != "" {
-		return out
+// add decodes a value.
+func (r *Record) add(v *Value, fixed []byte, mem *memory, o debugfmt.Options) {
+	out := event.Value{Name: v.Name, Rust: v.Rust}
+	if v.Missing != "" && v.Args == nil {
+		out.Missing = v.Missing
+		r.Values = append(r.Values, out)
+		return
 	}
+	var poll debugfmt.Poll
+	var in debugfmt.Value
+	if v.Missing == "" {
+		in = v.bytes(&r.Header, fixed)
+		if v.Poll {
+			poll = debugfmt.FormatPoll(in, v.Args, mem, o)
+			r.Future, r.First = poll.Future, poll.First
+		}
+	}
+	if v.Args == nil {
+		set(&out, debugfmt.Format(in, mem, o))
+		r.Values = append(r.Values, out)
+		return
+	}
+	for i := range v.Args {
+		arg := event.Value{Name: v.Args[i].Label(), Rust: v.Args[i].Type.Name, Missing: v.Missing}
+		if v.Missing == "" {
+			set(&arg, poll.Args[i])
+		}
+		r.Values = append(r.Values, arg)
+	}
+}
+
+func set(v *event.Value, res debugfmt.Result) {
+	v.Text, v.Missing, v.Truncated, v.Partial = res.Text, res.Missing, res.Truncated, res.Partial
+}
+
+// bytes is what a record has of the value.
+func (v *Value) bytes(h *Header, fixed []byte) debugfmt.Value {
 	in := debugfmt.Value{Type: v.Type, Holes: v.Holes}
 	if v.Off >= 0 && v.Size >= 0 && v.Off <= len(fixed) && v.Size <= len(fixed)-v.Off {
 		in.Bytes = fixed[v.Off : v.Off+v.Size]
@@ -188,9 +227,7 @@ func (v *Value) decode(h *Header, fixed []byte, mem *memory, o debugfmt.Options)
 			in.Holes = append(in.Holes[:len(in.Holes):len(in.Holes)], debugfmt.Hole{Off: r.Off, Size: r.Size, Why: "unreadable"})
 		}
 	}
-	res := debugfmt.Format(in, mem, o)
-	out.Text, out.Missing, out.Truncated, out.Partial = res.Text, res.Missing, res.Truncated, res.Partial
-	return out
+	return in
 }
 
 // size is how many bytes of the value are laid out.

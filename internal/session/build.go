@@ -8,6 +8,7 @@ import (
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
 	"ferrotrace/internal/program"
+	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
 
@@ -71,10 +72,14 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 		s := &p.Entries[i]
 		site := base
 		site.Args, site.ArgOf = arguments(p, s, base.Given)
+		site.Polls = len(p.Params) > 0 && p.Params[0].Poll
 		site.Awaits, site.Exits = p.More != nil, ends(in, p)
 		site.Loops = !in.Inlined && !p.Exact
 		item := b.item(p, s, program.Entry, site.ArgOf, in.Inlined)
 		item.Save = p.Save
+		if site.Polls && p.Params[0].Args != nil {
+			site.Args, site.ArgOf = polled(p.Params[0].Args, site.Args[0].Missing)
+		}
 		b.add(f, s.Addr, s.Inst, item, &site)
 	}
 	if p.More != nil {
@@ -122,6 +127,7 @@ func (b *builder) item(p *index.Plan, s *index.Site, kind program.ItemKind, argO
 	for _, i := range argOf {
 		item.Values = append(item.Values, program.Value{
 			Name: p.Params[i].Name, Type: p.Params[i].Type, Place: s.Places[i], OwnFrame: inlined,
+			Poll: p.Params[i].Poll, Args: p.Params[i].Args,
 		})
 	}
 	return item
@@ -146,6 +152,16 @@ func arguments(p *index.Plan, s *index.Site, given bool) (args []event.Value, ar
 		default:
 			args[i].Missing = why
 		}
+	}
+	return args, argOf
+}
+
+// polled are the arguments of an async function, which its records hold in place of the
+// one parameter of its body.
+func polled(from []types.Argument, missing string) (args []event.Value, argOf []int) {
+	for i := range from {
+		args = append(args, event.Value{Name: from[i].Label(), Rust: from[i].Type.Name, Missing: missing})
+		argOf = append(argOf, i)
 	}
 	return args, argOf
 }

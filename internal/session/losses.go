@@ -19,11 +19,16 @@ type loss struct {
 const maxLosses = 1000
 
 func (l *losses) count() (n uint64) {
-	if l.counters == nil {
+	return sum(l.counters, runtime.ExitNoRoom, runtime.ExitNoSlot, runtime.MarkNoRoom, runtime.MarkNoSlot)
+}
+
+// sum adds counters up; nil has none.
+func sum(counters runtime.Map, which ...runtime.Counter) (n uint64) {
+	if counters == nil {
 		return 0
 	}
-	for _, c := range []runtime.Counter{runtime.ExitNoRoom, runtime.ExitNoSlot, runtime.MarkNoRoom, runtime.MarkNoSlot} {
-		sum, err := l.counters.Sum(uint32(c))
+	for _, c := range which {
+		sum, err := counters.Sum(uint32(c))
 		if err != nil {
 			return ^uint64(0)
 		}

@@ -58,13 +58,15 @@ func Trace(ctx context.Context, o Options) (err error) {
 
 // tracer turns records into events that are in the order of time.
 type tracer struct {
-	r       *run
-	schema  *record.Schema
-	joiner  *calls.Joiner
-	stacks  *stacks
-	losses  losses
-	pending []calls.Record
-	enough  int // records that are flushed though the ring is not empty
+	r      *run
+	schema *record.Schema
+	joiner *calls.Joiner
+	stacks *stacks
+	losses losses
+	// lostEntries is how many had been lost when that was last looked for.
+	lostEntries uint64
+	pending     []calls.Record
+	enough      int // records that are flushed though the ring is not empty
 
 	shown, hidden uint64
 	last          uint64            // id of the last call that is shown under a limit
@@ -172,7 +174,7 @@ func (t *tracer) add(raw []byte) error {
 		t.hits[rec.Cookie]++
 	}
 	t.pending = append(t.pending, calls.Record{
-		Site: site, Time: rec.Time, CFA: rec.CFA, Values: rec.Values,
+		Site: site, Time: rec.Time, CFA: rec.CFA, Values: rec.Values, Future: rec.Future, First: rec.First,
 		Thread: event.Thread{PID: rec.PID, TID: rec.TID, Comm: comm(&rec.Comm)},
 	})
 	if len(t.pending) >= t.enough {
@@ -221,6 +223,10 @@ func (t *tracer) idle(now uint64) error {
 
 // flush passes on what happened before a time, in order.
 func (t *tracer) flush(before uint64) error {
+	if n := sum(t.losses.counters, runtime.EntryNoRoom, runtime.EntryNoSlot); n != t.lostEntries {
+		t.lostEntries = n
+		t.joiner.ForgetPolls()
+	}
 	inOrder := func(a, b calls.Record) int { return cmp.Compare(a.Time, b.Time) }
 	if !slices.IsSortedFunc(t.pending, inOrder) { // it mostly is
 		slices.SortStableFunc(t.pending, inOrder)

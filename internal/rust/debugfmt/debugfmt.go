@@ -78,6 +78,10 @@ const (
 func Format(v Value, m Memory, o Options) Result {
 	p := printer{mem: m, opt: o}
 	p.value(v.Type, view{bytes: v.Bytes, holes: v.Holes, after: "unreadable"}, 0)
+	return p.result()
+}
+
+func (p *printer) result() Result {
 	if !p.known && p.why != "" {
 		return Result{Missing: p.why}
 	}

@@ -192,39 +192,79 @@ func (p *printer) structure(t *types.Type, v view, nesting int) {
 		return
 	}
 	l := p.open("", " {", " }")
-	p.captures(l, t.Fields, v, nesting)
+	for i := range t.Fields {
+		p.capture(l, &t.Fields[i], v, nesting)
+	}
 	p.end(l)
 }
 
-// captures writes captured variables by their own names: _ref__x is a pointer to
-// the variable x.
-func (p *printer) captures(l *list, fields []types.Field, v view, nesting int) {
-	for _, f := range fields {
-		p.field(l, strings.TrimPrefix(f.Name, "_ref__"))
-		p.value(f.Type, v.at(f.Offset), nesting+1)
-	}
+// capture writes a captured variable by its own name: _ref__x is a pointer to the
+// variable x.
+func (p *printer) capture(l *list, f *types.Field, v view, nesting int) {
+	p.field(l, strings.TrimPrefix(f.Name, "_ref__"))
+	p.value(f.Type, v.at(f.Offset), nesting+1)
 }
 
-// coroutine writes the state of an async body or coroutine and the variables
-// that it keeps while it is suspended.
+// coroutines are the kinds of coroutines, by what the names of their types begin with.
+var coroutines = [...]struct{ prefix, what string }{
+	{"{async_fn_env#", "async fn"},
+	{"{async_block_env#", "async block"},
+	{"{async_closure_env#", "async closure"},
+	{"{gen_fn_env#", "gen fn"},
+	{"{gen_block_env#", "gen block"},
+	{"{async_gen_fn_env#", "async gen fn"},
+	{"{async_gen_block_env#", "async gen block"},
+}
+
+// coroutine writes what a coroutine is the state of, that state, and the variables that
+// it keeps in it. What it awaits comes last.
 func (p *printer) coroutine(t *types.Type, v view, nesting int) {
-	path, what := t.Name, "coroutine"
-	last := Ident(path)
-	for _, w := range [...][2]string{{"{async_fn_env#", "async fn"}, {"{async_block_env#", "async block"}, {"{async_closure_env#", "async closure"},
-		{"{gen_fn_env#", "gen fn"}, {"{gen_block_env#", "gen block"}} {
-		if strings.HasPrefix(last, w[0]) {
-			what = w[1]
+	what, last := "coroutine", Ident(t.Name)
+	for _, c := range coroutines {
+		if strings.HasPrefix(last, c.prefix) {
+			what = c.what
 		}
 	}
-	path = strings.TrimSuffix(path[:strings.LastIndex(path, last)], "::")
-	l := p.open("{"+what+" "+printable(path)+"}", " {", " }")
+	of := t.Func
+	if of == "" {
+		of = strings.TrimSuffix(t.Name[:strings.LastIndex(t.Name, last)], "::")
+	}
+	if t.Enum != nil && len(t.Enum.Variants) > 0 && !strings.HasSuffix(what, " fn") {
+		// A function may have several.
+		if first := &t.Enum.Variants[0]; first.File != "" {
+			of = fmt.Sprintf("%s:%d", first.File, first.Line)
+		}
+	}
+	p.str("{" + what + " " + printable(of) + "}")
+	l := p.open("", " {", " }")
 	p.item(l)
 	if i := p.variant(t, v); i >= 0 {
-		variant := t.Enum.Variants[i]
-		p.str(printable(variant.Name))
-		p.captures(l, variant.Fields, v, nesting)
+		p.state(l, &t.Enum.Variants[i], v, nesting)
 	}
 	p.end(l)
+}
+
+func (p *printer) state(l *list, s *types.Variant, v view, nesting int) {
+	n, suspended := strings.CutPrefix(s.Name, "Suspend")
+	switch {
+	case suspended && s.File != "":
+		p.out = fmt.Appendf(p.out, "suspended at %s:%d", printable(s.File), s.Line)
+	case suspended:
+		p.str("suspended at await " + printable(n))
+	default:
+		p.str(strings.ToLower(printable(s.Name)))
+	}
+	for _, f := range s.Fields {
+		if f.Name != types.Awaitee {
+			p.capture(l, &f, v, nesting)
+		}
+	}
+	for _, f := range s.Fields {
+		if f.Name == types.Awaitee {
+			p.field(l, "awaiting")
+			p.value(f.Type, v.at(f.Offset), nesting+1)
+		}
+	}
 }
 
 // fields writes what #[derive(Debug)] writes for a struct or variant.

@@ -168,63 +168,6 @@ func variantFields(t *Type) {
 	}
 }
 
-// coroutine leaves of the variables that the states of a coroutine list those that
-// are alive. A state is named after its type.
-func coroutine(t *Type) {
-	var captured []Field
-	for i := range t.Enum.Variants {
-		v := &t.Enum.Variants[i]
-		v.Name = v.Type.Name[strings.LastIndex(v.Type.Name, ":")+1:]
-		listed := v.Fields
-		v.Fields = nil
-		switch v.Name {
-		case "Unresumed":
-			v.Fields, captured = listed, listed
-			continue
-		case "Returned", "Panicked":
-			continue // what was captured has been dropped
-		}
-		for _, f := range listed {
-			// Each scope that a variable is seen in lists it again, temporaries are
-			// called __0, and all that was captured is listed though it may have been
-			// moved from: then what it owned is gone.
-			if slices.Contains(v.Fields, f) || temporary(f.Name) ||
-				slices.Contains(captured, f) && !(&plainWalk{1000}).plain(f.Type) {
-				continue
-			}
-			v.Fields = append(v.Fields, f)
-		}
-	}
-}
-
-func temporary(name string) bool {
-	return len(name) > 2 && strings.HasPrefix(name, "__") && '0' <= name[2] && name[2] <= '9'
-}
-
-// plainWalk bounds the walk of broken graphs.
-type plainWalk struct{ steps int }
-
-// plain says whether a value of t owns and refers to nothing.
-func (w *plainWalk) plain(t *Type) bool {
-	if w.steps--; w.steps < 0 {
-		return false
-	}
-	fields := func(fs []Field) bool {
-		return !slices.ContainsFunc(fs, func(f Field) bool { return !w.plain(f.Type) })
-	}
-	switch t.Kind {
-	case Unit, Bool, Char, Int, Uint, Float:
-		return true
-	case Array:
-		return w.plain(t.Elem)
-	case Struct, Tuple:
-		return fields(t.Fields)
-	case Enum:
-		return !slices.ContainsFunc(t.Enum.Variants, func(v Variant) bool { return !fields(v.Fields) })
-	}
-	return false
-}
-
 // uninhabited says whether no value of t can exist.
 func (r *Reader) uninhabited(t *Type, depth int) bool {
 	if depth > maxNesting {

@@ -203,21 +203,10 @@ func (r *Reader) structure(t *Type, e *dwarf.Entry) error {
 	}
 	if t.Enum != nil && isCoroutine(name) {
 		t.Kind = Coroutine
+		t.Func = r.asyncFn(e, name, t.Name)
 	}
 	r.note(t, e)
 	return nil
-}
-
-// coroutines are what the names of coroutines' types begin with.
-var coroutines = [...]string{"{async_", "{coroutine_env#", "{gen_"}
-
-func isCoroutine(name string) bool {
-	for _, p := range coroutines {
-		if strings.HasPrefix(name, p) {
-			return true
-		}
-	}
-	return false
 }
 
 // members are the fields of a struct or union.

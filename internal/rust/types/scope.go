@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/rust/demangle"
+	"ferrotrace/internal/rust/path"
 )
 
 // children calls f for each direct child of e.
@@ -29,7 +31,8 @@ func (r *Reader) children(e *dwarf.Entry, f func(*dwarf.Entry) error) error {
 // not say what it is in, so a unit is walked once.
 type scopes struct {
 	list []scope // by off
-	// closures are the functions of closures, by where they are.
+	// closures are the functions of closures and the bodies of async functions, by where
+	// they are.
 	closures map[closureKey]dwarf.Offset
 }
 
@@ -41,7 +44,7 @@ type scope struct {
 
 type closureKey struct {
 	scope int
-	name  string // "{closure#0}"
+	name  string // "{closure#0}", "{async_fn#0}"
 }
 
 var scopeTags = dwarf.Tags(dwarf.TagNamespace, dwarf.TagStructureType, dwarf.TagUnionType,
@@ -76,7 +79,7 @@ func (r *Reader) scopesOf(u *dwarf.Unit) *scopes {
 		}
 		if e.Tag == dwarf.TagSubprogram {
 			// rustc puts no types into functions but into namespaces of their name.
-			if name := e.Name(); strings.HasPrefix(name, "{closure#") {
+			if name := e.Name(); strings.HasPrefix(name, "{closure#") || strings.HasPrefix(name, "{async_fn#") {
 				key := closureKey{parent, strings.Clone(name[:strings.IndexByte(name+"}", '}')+1])}
 				if _, ok := s.closures[key]; !ok && e.Has(dwarf.AttrDeclLine) {
 					s.closures[key] = e.Offset
@@ -117,20 +120,54 @@ func (r *Reader) qualify(e *dwarf.Entry, name string) string {
 	return written(strings.Join(append(path, name), "::"))
 }
 
-// closure is where the closure whose captures e describes stands in the source:
-// where its function does, which lies beside e.
+// closure is where the closure whose captures e describes stands in the source.
 func (r *Reader) closure(e *dwarf.Entry, name string) (file string, line int) {
-	s := r.scopesOf(e.Unit)
-	n := strings.TrimPrefix(name[:strings.IndexByte(name+"}", '}')], "{closure_env#")
-	off, ok := s.closures[closureKey{s.around(e.Offset), "{closure#" + n + "}"}]
-	if !ok {
-		return "", 0
-	}
-	f, err := r.d.Entry(off)
-	if err != nil {
+	f := r.codeOf(e, name)
+	if f == nil {
 		return "", 0
 	}
 	return decl(f)
+}
+
+// codeOf is the function whose captures e describes, nil if it is not there. It lies
+// beside e: {closure#0} beside {closure_env#0}.
+func (r *Reader) codeOf(e *dwarf.Entry, name string) *dwarf.Entry {
+	s := r.scopesOf(e.Unit)
+	kind, n, _ := strings.Cut(name[:strings.IndexByte(name+"}", '}')], "_env#")
+	off, ok := s.closures[closureKey{s.around(e.Offset), kind + "#" + n + "}"}]
+	if !ok {
+		return nil
+	}
+	f, err := r.d.Entry(off)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// asyncFn is the path of the async function whose state e describes, as far as only its
+// symbol says it: debug info numbers impls. It is "" for a function in none.
+func (r *Reader) asyncFn(e *dwarf.Entry, name, qualified string) string {
+	if !strings.HasPrefix(name, "{async_fn_env#") || !strings.Contains(qualified, "{impl#") {
+		return ""
+	}
+	f := r.codeOf(e, name)
+	if f == nil {
+		return ""
+	}
+	symbol := f.String(dwarf.AttrLinkageName)
+	text, ok := demangle.Demangle(symbol)
+	if !ok {
+		return ""
+	}
+	if p, err := path.Parse(text); err == nil {
+		text = p.String()
+	}
+	// Its body is {closure#0} in symbols, or {{closure}}.
+	if i := strings.LastIndex(text, "::{"); i > 0 && strings.HasSuffix(text, "}") {
+		return text[:i]
+	}
+	return ""
 }
 
 // decl is where e is declared in the source.

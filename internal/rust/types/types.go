@@ -57,10 +57,12 @@ type Type struct {
 	// Std is set for the std containers whose contents are printed rather than
 	// their fields; such a type keeps its Kind and Fields.
 	Std *StdInfo
-	// File and Line are where a closure or coroutine stands in the source, if the
-	// debug info says so.
+	// File and Line are where a closure stands in the source, if the debug info says so.
 	File string
 	Line int
+	// Func is the path of the function that a Coroutine is the state of; "" if it is
+	// the one that Name says.
+	Func string
 	Text Text // Str
 	// Era is set for Str, and for what in std has changed without a trace in debug info.
 	Era Era
@@ -109,6 +111,10 @@ type Variant struct {
 	Type *Type
 	// Uninhabited says that no value of this variant can exist.
 	Uninhabited bool
+	// File and Line are, of a Coroutine's state, where it is suspended, and of its first
+	// state where it begins; "" and 0 if the debug info does not say.
+	File string
+	Line int
 }
 
 // U128 is an unsigned 128-bit integer.

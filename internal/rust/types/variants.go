@@ -29,7 +29,7 @@ func (r *Reader) variants(t *Type, e *dwarf.Entry) error {
 			if v.Tag != dwarf.TagVariant {
 				return nil
 			}
-			return r.variant(t, v)
+			return r.variant(t, v, isCoroutine(e.Name()))
 		})
 	})
 }
@@ -70,7 +70,7 @@ func (r *Reader) tag(at int64, off dwarf.Offset) (*Discr, error) {
 	return &Discr{at, int(n), enc == dwarf.EncSigned || enc == dwarf.EncSignedChar}, nil
 }
 
-func (r *Reader) variant(t *Type, v *dwarf.Entry) error {
+func (r *Reader) variant(t *Type, v *dwarf.Entry, state bool) error {
 	variant := Variant{}
 	if t.Enum.Tag != nil {
 		values, err := discrValues(v, t.Enum.Tag)
@@ -90,6 +90,9 @@ func (r *Reader) variant(t *Type, v *dwarf.Entry) error {
 		// A coroutine's variants are named by numbers; their types by what they are.
 		variant.Name = strings.Clone(m.String(dwarf.AttrName))
 		variant.Type = r.ref(m)
+		if state {
+			variant.File, variant.Line = decl(m)
+		}
 		variant.Fields = []Field{{Offset: off}} // until finish knows the type's
 		return nil
 	})

@@ -102,11 +102,13 @@ impl std::future::Future for Once {
         if std::mem::replace(&mut self.0, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     }
 }
+const WAIT: u32 = line!() + 3;
 async fn wait(text: String, n: u32) -> usize {
     let kept = n + 1;
     Once(false).await;
     text.len() + kept as usize
 }
+const MOVED: u32 = line!() + 3;
 async fn moved(text: String, owned: Box<u8>) -> usize {
     drop(owned);
     wait(text, 1).await
@@ -270,12 +272,14 @@ fn main() {
     poll(&mut futures[1]);
     poll(&mut futures[2]);
     poll(&mut futures[2]);
-    probe_as(&futures[0], "{async fn values::wait} { Unresumed, text: \"q\", n: 4 }".into());
-    probe_as(&futures[1], "{async fn values::wait} { Suspend0, text: \"q\", kept: 5, __awaitee: Once(true), n: 4 }".into());
-    probe_as(&futures[2], "{async fn values::wait} { Returned }".into());
+    probe_as(&futures[0], "{async fn values::wait} { unresumed, text: \"q\", n: 4 }".into());
+    // Nothing tells a String that is alive from one that has been borrowed and then moved.
+    let waiting = |kept: u32| format!("{{async fn values::wait}} {{ suspended at {}:{}, text: <unreadable>, kept: {}, awaiting: Once(true) }}", file!(), WAIT, kept);
+    probe_as(&futures[1], waiting(5));
+    probe_as(&futures[2], "{async fn values::wait} { returned }".into());
     let mut future = moved(String::from("q"), Box::new(1));
     poll(&mut future);
-    probe_as(&future, "{async fn values::moved} { Suspend0, __awaitee: {async fn values::wait} { Suspend0, text: \"q\", kept: 2, __awaitee: Once(true), n: 1 } }".into());
+    probe_as(&future, format!("{{async fn values::moved}} {{ suspended at {}:{}, awaiting: {} }}", file!(), MOVED, waiting(2)));
     println!("end");
     let _ = std::io::read_to_string(std::io::stdin());
 }
