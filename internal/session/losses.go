@@ -23,7 +23,7 @@ func (l *losses) count() (n uint64) {
 }
 
 // sum adds counters up; nil has none.
-func sum(counters runtime.Map, which ...runtime.Counter) (n uint64) {
+func sum(counters interface{ Sum(uint32) (uint64, error) }, which ...runtime.Counter) (n uint64) {
 	if counters == nil {
 		return 0
 	}
