@@ -58,6 +58,7 @@ func TestScript(t *testing.T) {
 			for name, path := range programs {
 				env.Setenv(name, path)
 			}
+			env.Setenv("XDG_CACHE_HOME", env.WorkDir)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {

@@ -38,7 +38,7 @@ not there: why, and what to do about it.`,
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, ix.Close()) }()
+			defer func() { err = errors.Join(err, f.closeIndex(cmd, ix)) }()
 			functions, lines, err := f.select_(cmd, ix, patterns)
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/explain"
 	"ferrotrace/internal/index"
+	"ferrotrace/internal/index/store"
 	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/target"
 )
@@ -33,7 +34,7 @@ without types means all of them. Without a PATTERN, all Rust functions are liste
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, ix.Close()) }()
+			defer func() { err = errors.Join(err, f.closeIndex(cmd, ix)) }()
 			functions, lines, err := f.select_(cmd, ix, patterns)
 			if err != nil {
 				return err
@@ -87,12 +88,20 @@ func (f *flags) index(cmd *cobra.Command, file string) (*index.Index, error) {
 	p := newProgress(cmd.ErrOrStderr(), f.quiet)
 	p.doing("reading " + file)
 	defer p.doing("")
-	ix, err := index.OpenContext(cmd.Context(), file, index.Options{DebugFile: f.debugFile, Doing: p.doing})
+	ix, err := index.OpenContext(cmd.Context(), file, index.Options{DebugFile: f.debugFile, Doing: p.doing, Cache: store.User()})
 	if err == nil && ix.Problem != nil {
 		p.doing("")
 		f.warn(cmd, "%v", ix.Problem)
 	}
 	return ix, err
+}
+
+// closeIndex closes what index opened.
+func (f *flags) closeIndex(cmd *cobra.Command, ix *index.Index) error {
+	if err := ix.Uncached(); err != nil && f.verbose {
+		f.warn(cmd, "the index of %s was not kept: %v", ix.File.Path, err)
+	}
+	return ix.Close()
 }
 
 // select_ returns the functions and lines that patterns name, all Rust functions without

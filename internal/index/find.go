@@ -36,7 +36,11 @@ func (e *NoMatchError) ExitCode() int { return 3 }
 
 // Find returns the functions that a pattern names, in order of name. A pattern of
 // several segments that is the whole path of a function means that one alone.
-func (ix *Index) Find(p path.Pattern) []*Function { return find(p, ix.candidates(p.Hint())) }
+func (ix *Index) Find(p path.Pattern) []*Function {
+	found := find(p, ix.candidates(p.Hint()))
+	ix.save()
+	return found
+}
 
 func find(p path.Pattern, functions []*Function) []*Function {
 	var exact, suffix []*Function
@@ -88,7 +92,7 @@ func (f *Function) match(p path.Pattern) path.MatchKind {
 	return best
 }
 
-func (ix *Index) names() iter.Seq[string] {
+func (ix *Index) rustNames() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, f := range ix.Functions() {
 			if f.Rust && !yield(f.Name) {
@@ -100,7 +104,7 @@ func (ix *Index) names() iter.Seq[string] {
 
 // NoMatch explains why nothing matches a pattern.
 func (ix *Index) NoMatch(pattern string) *NoMatchError {
-	e := &NoMatchError{File: ix.File.Path, Pattern: pattern, Nearest: path.Nearest(pattern, ix.names(), 3)}
+	e := &NoMatchError{File: ix.File.Path, Pattern: pattern, Nearest: path.Nearest(pattern, ix.rustNames(), 3)}
 	switch ix.Level() {
 	case NoSymbols:
 		e.Reason = "the file is stripped: it names no functions"

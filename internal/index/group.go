@@ -31,7 +31,9 @@ type merged struct {
 // group makes the functions. Units repeat the abstract entries of functions that were
 // inlined across them: those of one symbol are one function.
 func (ix *Index) group() {
-	g := grouping{ix: ix, byKey: map[string]int32{}, byStr: map[dwarf.Str]int32{}, code: map[uint64]int32{}}
+	n := len(ix.subs.all) / 4 // as many as there often are
+	g := grouping{ix: ix, byKey: make(map[string]int32, n), byStr: make(map[dwarf.Str]int32, n), code: map[uint64]int32{}}
+	ix.functions = make([]function, 0, n)
 	ix.resolveOrigins()
 	g.described()
 	g.bare()
@@ -210,7 +212,7 @@ func (ix *Index) function(i int32) *Function {
 		return f
 	}
 	is := &ix.functions[i]
-	f := &Function{ix: ix, is: is}
+	f := &Function{ix: ix, is: is, number: i}
 	if is.abstract >= 0 {
 		f.abstract = &ix.subs.all[is.abstract]
 		f.linkage = ix.describe(f.abstract).linkage

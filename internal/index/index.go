@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"ferrotrace/internal/dwarf"
+	"ferrotrace/internal/index/store"
 	"ferrotrace/internal/objfile"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
@@ -31,6 +32,8 @@ type Index struct {
 	table
 	bodies   bodies
 	made     []atomic.Pointer[Function] // by number, nil as long as nobody has asked
+	names    *names                     // from the cache, nil if they are not
+	caching  caching
 	sortOnce sync.Once
 	sorted   []*Function // with names, in order of those
 	text     Text
@@ -71,6 +74,7 @@ type Function struct {
 	abstract *subprogram    // the entry that states its parameters; nil for a bare symbol
 	symbol   objfile.Symbol // of a bare symbol
 	is       *function
+	number   int32
 
 	given *given // what the user states of it
 
@@ -86,6 +90,8 @@ type Options struct {
 	DebugFile string
 	// Doing is told what is being done that takes its time; nil if nobody wants to know.
 	Doing func(what string)
+	// Cache is where what was read is kept for the next time; nil: nowhere.
+	Cache *store.Dir
 }
 
 // Open reads the functions of a file, with debugFile as in Options.
@@ -111,6 +117,7 @@ func OpenContext(ctx context.Context, file string, o Options) (*Index, error) {
 	} else if !f.HasDWARF() {
 		ix.findDebugFile(ctx, o.Doing)
 	}
+	ix.caching.dir = o.Cache
 	if err := ix.read(); err != nil {
 		ix.Close()
 		return nil, fmt.Errorf("%s: %w", file, err)
@@ -121,7 +128,7 @@ func OpenContext(ctx context.Context, file string, o Options) (*Index, error) {
 // Close releases the file. Of what came from the index only the names of functions, with
 // their aliases, are valid afterwards.
 func (ix *Index) Close() error {
-	err := ix.File.Close()
+	err := errors.Join(ix.closeCache(), ix.File.Close())
 	if ix.debugFile != ix.File {
 		err = errors.Join(err, ix.debugFile.Close())
 	}
@@ -163,6 +170,9 @@ func (ix *Index) read() error {
 	ix.debug = d
 	ix.joinSplits()
 	ix.types = types.NewReader(d)
+	if ix.load() {
+		return nil
+	}
 	t, err := scan(d, ix.File.Executable)
 	if err != nil {
 		ix.problem(fmt.Errorf("debug info of %s: %w", ix.debugFile.Path, err))

@@ -158,6 +158,9 @@ func (ix *Index) outOfLine(f *Function, s *subprogram) (*Instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
+	if len(ranges) == 0 {
+		return nil, fmt.Errorf("%s: no code of it is left", f.Name)
+	}
 	in = &Instance{Fn: f, entry: s.off, sub: s, Symbol: f.linkage}
 	if in.Symbol == "" {
 		in.Symbol = ix.symbolAt(ranges[0].Low)

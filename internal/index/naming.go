@@ -13,6 +13,10 @@ import (
 // named is the function with its name and what else it is called: it has to be called
 // for each function that leaves the package.
 func (f *Function) named() *Function {
+	if f.ix.names != nil {
+		f.nameOnce.Do(f.takeName)
+		return f
+	}
 	f.nameOnce.Do(f.makeName)
 	f.mergeOnce.Do(func() {
 		for _, m := range of(f.ix.merged, f.is.merged) {
@@ -47,9 +51,16 @@ func (f *Function) makeName() {
 // Functions are all functions with code, in order of name.
 func (ix *Index) Functions() []*Function {
 	ix.sortOnce.Do(func() {
+		if ix.names != nil {
+			for _, i := range ix.names.sorted {
+				ix.sorted = append(ix.sorted, ix.function(i).named())
+			}
+			return
+		}
 		ix.sorted = ix.namedIf(func(*function) bool { return true })
 		slices.SortFunc(ix.sorted, byName)
 	})
+	ix.save()
 	return ix.sorted
 }
 
@@ -93,6 +104,9 @@ func byName(a, b *Function) int {
 // candidates are the functions that a pattern with the hint may match. Only those are
 // named: the hint is looked for in what names are made of.
 func (ix *Index) candidates(hint string) []*Function {
+	if ix.names != nil && hint != "" {
+		return ix.cachedWith(hint)
+	}
 	if !isVerbatim(hint) {
 		return ix.Functions()
 	}

@@ -20,6 +20,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,9 @@ var (
 // File is an open ELF file. Its methods may be called concurrently.
 type File struct {
 	Path string
+	// Size and ModTime are those of the file when it was opened.
+	Size    int64
+	ModTime time.Time
 
 	mem      []byte
 	typ      elf.Type
@@ -122,7 +126,7 @@ func Open(path string) (*File, error) {
 		_ = unix.Munmap(mem)
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	f.Path = path
+	f.Path, f.Size, f.ModTime = path, st.Size(), st.ModTime()
 	return f, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
+	"ferrotrace/internal/index/store"
 	"ferrotrace/internal/program"
 	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/rust/path"
@@ -34,7 +35,8 @@ type Options struct {
 	For     time.Duration // 0: no limit
 	Limit   uint64        // calls shown; 0: no limit
 	Leave   bool
-	Verbose bool // all notes, however many
+	Verbose bool       // all notes, however many
+	Cache   *store.Dir // where indexes are kept, nil for nowhere
 
 	// Emit gets each event, in order; Idle is called when no further one is at hand.
 	Emit func(event.Event) error
@@ -125,7 +127,7 @@ func (r *run) openTarget(ctx context.Context) error {
 			continue
 		}
 		r.o.Doing("reading " + p[1])
-		ix, err := index.OpenContext(ctx, p[0], index.Options{DebugFile: r.o.DebugFile, Doing: r.o.Doing})
+		ix, err := index.OpenContext(ctx, p[0], index.Options{DebugFile: r.o.DebugFile, Doing: r.o.Doing, Cache: r.o.Cache})
 		if err != nil {
 			return err
 		}
@@ -301,6 +303,9 @@ func (r *run) close() error {
 		p.Close()
 	}
 	for _, f := range r.files {
+		if err := f.ix.Uncached(); err != nil && r.o.Verbose {
+			r.o.Note("the index of %s was not kept: %v", f.shown, err)
+		}
 		errs = append(errs, f.ix.Close())
 	}
 	return errors.Join(errs...)
