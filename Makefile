@@ -8,7 +8,7 @@ FUZZTIME    ?= 20s
 export PATH := $(CURDIR)/.tools/go/bin:$(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin
 export CGO_ENABLED := 0
 
-.PHONY: build setup test demo fuzz bench soak fixtures test-kernels clean
+.PHONY: build setup test demo fuzz bench soak fixtures matrix test-kernels clean
 
 build:
 	go build -trimpath -ldflags '-s -w -X ferrotrace/internal/cli.version=$(VERSION)' -o bin/ferrotrace ./cmd/ferrotrace
@@ -33,6 +33,13 @@ fuzz: setup
 # Every fixture crate in every profile; tests build what they need by themselves.
 fixtures: setup
 	FERROTRACE_FIXTURES=all go test -count=1 -timeout 60m -run TestBuildAll -v ./internal/fixture
+
+# Every value × every build × every Rust compiler at hand × both runtimes, held against
+# what {:?} prints: right, missing, wrong. Fails if one is wrong. Needs root. Debian 12's
+# rustc 1.63 and rustup's nightly are among the compilers if they are there.
+matrix: setup
+	@tables=$$(mktemp); FERROTRACE_MATRIX=$$tables go test -count=1 -timeout 120m -run TestMatrix ./internal/oracle; \
+	 status=$$?; cat $$tables; rm $$tables; exit $$status
 
 # The tests that need root, in virtual machines with older kernels.
 test-kernels: setup build

@@ -3,6 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 
 	"ferrotrace/internal/dwarf"
@@ -169,10 +170,12 @@ type state struct {
 	changed x86.RegSet
 	// holds are the registers that hold what an argument register did at the entry.
 	holds x86.RegSet
-	// spilled are bytes, by their distance from the CFA, that hold what an argument
-	// register held at the entry; overwritten are bytes of the caller's frame that no
-	// longer hold what they held.
-	spilled, overwritten map[int64]bool
+	// at is where the bytes in the frame come from; copies are the argument registers
+	// that each register's lowest byte comes from, NoReg if it comes from none.
+	at     *contents
+	copies [x86.X0 + 8]x86.Reg
+	// overwritten are bytes of the caller's frame that no longer hold what they held.
+	overwritten map[int64]bool
 	// wrote: memory outside of the function's own frame has been written.
 	wrote bool
 }
@@ -186,11 +189,11 @@ var argumentRegs = x86.RDI.Set() | x86.RSI.Set() | x86.RDX.Set() | x86.RCX.Set()
 // may be a later value of the variable.
 func follow(steps []x86.Step) []state {
 	states := make([]state, 0, len(steps))
-	cur := state{spilled: map[int64]bool{}, overwritten: map[int64]bool{}}
+	cur := state{at: atCall(), overwritten: map[int64]bool{}}
 	holds := argumentRegs // registers that hold an argument
 	for i := range steps {
 		s := &steps[i]
-		states = append(states, state{cur.changed, holds, clone(cur.spilled), clone(cur.overwritten), cur.wrote})
+		states = append(states, state{cur.changed, holds, &contents{frame: maps.Clone(cur.at.frame)}, cur.at.copies(), maps.Clone(cur.overwritten), cur.wrote})
 		from := holds&taken(s) != 0 && taken(s)&^holds == 0
 		if s.MemWrite || s.Stores {
 			to, known := stored(s)
@@ -201,11 +204,8 @@ func follow(steps []x86.Step) []state {
 				}
 			} else {
 				for b := to.Offset; b < to.Offset+int64(to.Size); b++ {
-					delete(cur.spilled, b)
 					if b >= 0 {
 						cur.overwritten[b] = true
-					} else if from && s.Stores {
-						cur.spilled[b] = true
 					}
 				}
 			}
@@ -215,24 +215,17 @@ func follow(steps []x86.Step) []state {
 		case copies(s) && from:
 			keeps = s.Dst.Set()
 		case loads(s):
-			if off, ok := loaded(s); ok && (all(cur.spilled, off, s.MemSize) || off >= 0 && none(cur.overwritten, off, s.MemSize)) {
+			if off, ok := loaded(s); ok && cur.at.argument(off, s.MemSize) {
 				keeps = s.Dst.Set()
 			}
 		case s.Kind == x86.And && s.OpSize == 1 && s.Imm == 1 && s.HasImm && holds.Has(s.Dst):
 			keeps = s.Dst.Set() // a bool, made sure of
 		}
+		cur.at.step(s)
 		cur.changed |= s.Writes
 		holds = holds&^s.Writes | keeps
 	}
 	return states
-}
-
-func clone(m map[int64]bool) map[int64]bool {
-	c := make(map[int64]bool, len(m))
-	for k := range m {
-		c[k] = true
-	}
-	return c
 }
 
 // taken is the registers whose value a move or store takes, without those of the
@@ -293,18 +286,6 @@ func all(m map[int64]bool, off int64, size int) bool {
 		}
 	}
 	return size > 0
-}
-
-// allOf says whether m has the bytes from off on that are data.
-func allOf(m map[int64]bool, off int64, data []bool) bool {
-	any := false
-	for i, d := range data {
-		if d && !m[off+int64(i)] {
-			return false
-		}
-		any = any || d
-	}
-	return any
 }
 
 func none(m map[int64]bool, off int64, size int) bool {

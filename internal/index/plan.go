@@ -85,6 +85,7 @@ func (in *Instance) Plan() (*Plan, error) {
 		return p, nil
 	}
 	in.settleStack(ix, fl, p.Params)
+	in.settleSources(ix, fl, p.Params)
 	in.settlePointees(ix, fl, p.Params)
 	in.planEntry(ix, fl, p)
 	in.planExits(ix, fl, p)

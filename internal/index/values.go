@@ -6,6 +6,7 @@ import (
 
 	"ferrotrace/internal/dwarf"
 	"ferrotrace/internal/location"
+	"ferrotrace/internal/rust/abi"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
@@ -28,7 +29,15 @@ type Param struct {
 	// it polls. Args are the async function's arguments, which are in it; nil of a block.
 	Poll bool
 	Args []types.Argument
+	// passed is where it may have been passed; ordered says that all parameters are
+	// found where they were passed in their order, wherever that is.
+	passed  []abi.Place
+	ordered bool
 }
+
+// notOwn is why a parameter is missing of which debug info states a place that is not where
+// it was passed.
+const notOwn = "unsupported: the place that is stated holds what the parameter is overwritten with"
 
 const ambiguous = "unsupported: the compiler has merged this instance with one for other types"
 
@@ -209,12 +218,13 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 	}
 	if len(fl.steps) == 0 {
 		// Without a straight path only the entry itself is known, and no slot is written.
-		return place, k == 0 && len(place.FrameSlots()) == 0 && !usesFrame(place)
+		there := atCall().copies()
+		return place, k == 0 && len(place.FrameSlots()) == 0 && !usesFrame(place) && p.ownRegisters(place, &there)
 	}
 	if k >= len(fl.path) {
 		return place, false
 	}
-	step, st := &fl.steps[k], &fl.path[k]
+	st := &fl.path[k]
 	if usesFrame(place) {
 		return place, false
 	}
@@ -235,18 +245,14 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 			return place, false
 		}
 	}
+	if !p.ownRegisters(place, &st.copies) {
+		return location.MissingPlace(int(p.Type.Size), notOwn), false
+	}
 	data := dataBytes(p.Type)
 	for _, slot := range place.FrameSlots() {
-		off := slot.Off
-		if slot.Base == location.OpRegister {
-			switch {
-			case slot.Reg == location.RSP && step.RSPKnown:
-				off += step.RSP
-			case slot.Reg == location.RBP && step.RBPKnown:
-				off += step.RBP
-			default:
-				return place, false
-			}
+		off, known := fl.fromCFA(slot, k)
+		if !known {
+			return place, false
 		}
 		if off >= 0 {
 			if slot.Size > 8 && p.stack != valueThere {
@@ -257,10 +263,10 @@ func (ix *Index) onStraightPath(fl *flow, p *Param, low uint64, k int) (location
 				q.Expr = append(slices.Clone(q.Expr), location.Op{Kind: location.OpDeref, Size: 8})
 				slot.Size = 8
 			}
-			if !none(st.overwritten, off, slot.Size) {
+			if !none(st.overwritten, off, slot.Size) || slot.Size > maxData || !p.own(words(off, slot.Size), slot.Size) {
 				return place, false
 			}
-		} else if slot.Size == len(data) && !allOf(st.spilled, off, data) || slot.Size != len(data) && !all(st.spilled, off, slot.Size) {
+		} else if runs := st.at.runs(off, slotData(slot, data)); runs == nil || !p.own(runs, slot.Size) {
 			return place, false
 		}
 	}

@@ -255,6 +255,7 @@ func (d *dec) modrm() {
 // are ah, ch, dh and bh.
 func (d *dec) gpr8(r Reg) Reg {
 	if !d.hasREX && r >= 4 && r < 8 {
+		d.High = true
 		return r - 4
 	}
 	return r

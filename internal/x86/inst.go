@@ -110,13 +110,14 @@ const (
 	Sub               // sub Dst, Src | Mem | Imm
 	And               // and Dst, Src | Mem | Imm, of any size (see OpSize)
 	Xor               // xor Dst, Src | Mem | Imm
+	Shr               // shr Dst, Imm of 4 or 8 bytes (see OpSize)
 	Cmp               // cmp Src, Imm (Src), or of other operands (Src is NoReg)
 	Leave             // mov rsp, rbp; pop rbp
 	Syscall           // syscall, sysenter, int n
 )
 
 var kindNames = [...]string{"other", "ret", "jmp", "jcc", "jmp*", "call", "call*", "push", "pop", "nop",
-	"trap", "lea", "mov", "movi", "load", "store", "movsx", "movzx", "add", "sub", "and", "xor", "cmp", "leave", "syscall"}
+	"trap", "lea", "mov", "movi", "load", "store", "movsx", "movzx", "add", "sub", "and", "xor", "shr", "cmp", "leave", "syscall"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
@@ -182,6 +183,7 @@ type Inst struct {
 	MemRead, MemWrite bool
 	Loose             bool
 	HasImm            bool
+	High              bool // an operand is ah, ch, dh or bh: Dst or Src is the register that it is a part of
 
 	nopl bool // 0F 1F /0
 	toSS bool // mov to ss

@@ -537,6 +537,9 @@ func (d *dec) shift() {
 	d.rmWrite(w)
 	if d.mod == 3 {
 		d.Dst = d.sized(d.rm, w)
+		if d.regLo == 5 && d.HasImm && w >= 4 {
+			d.Kind = Shr
+		}
 	} else {
 		d.MemRead = true
 	}

@@ -48,7 +48,15 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 			}
 		}
 	case path == "core::marker::PhantomData":
-		p.str("PhantomData<" + printable(args))
+		// The type is written by versions between those that are known only.
+		switch t.Era {
+		case types.New:
+			p.str("PhantomData<" + printable(args))
+		case types.Old:
+			p.str("PhantomData")
+		default:
+			p.missing("unsupported: PhantomData")
+		}
 	case path == "core::time::Duration" && len(t.Fields) == 2:
 		p.duration(t, v)
 	case ranges[path] != nil:

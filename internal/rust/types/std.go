@@ -152,6 +152,9 @@ var noted = map[string][]string{
 func (r *Reader) note(t *Type, e *dwarf.Entry) {
 	path, _, _ := strings.Cut(t.Name, "<")
 	names, ok := noted[path]
+	if path == "core::marker::PhantomData" {
+		t.Era = era(e)
+	}
 	if !ok || path == "core::marker::PhantomData" && !strings.HasPrefix(t.Name, path+"<std::io::error::ErrorData<") {
 		return
 	}
