@@ -93,14 +93,25 @@ func (in *Instance) changed(ix *Index, fl *flow, g *given, places []abi.Place, r
 		}
 		return mayHaveMoved
 	}
-	addresses, statics := ix.argumentsOf(in.Low())
+	frames, statics := ix.argumentsOf(in.Low())
+	points := func(reg x86.Reg, to *types.Type) bool {
+		switch {
+		case !hasPointer(to):
+			return (frames|statics).Has(reg) || fl.code.Dereferences(reg, reach(to))
+		case to.Std != nil:
+			return frames.Has(reg) // where no String or Vec has its contents
+		}
+		return false
+	}
 	for i, p := range places {
 		if p.Kind == abi.Indirect {
-			if reg := pointerReg(p.Location); reg < 0 || hasPointer(g.params[i].Type) || !fl.code.Dereferences(hardware(location.Reg(reg)), g.params[i].Type.Size) {
+			if reg := pointerReg(p.Location); reg < 0 || !points(hardware(location.Reg(reg)), g.params[i].Type) {
 				return mayBePassed
 			}
 			continue
 		}
+		regs := registers(p.Location)
+		pair := len(regs) == 2 && fl.code.StoresPair(hardware(regs[0]), hardware(regs[1]))
 		for _, q := range p.Location.Pieces {
 			if q.Kind != location.Register || q.Reg.IsXMM() {
 				continue
@@ -110,7 +121,7 @@ func (in *Instance) changed(ix *Index, fl *flow, g *given, places []abi.Place, r
 			switch {
 			case !isPointer && statics.Has(reg):
 				return setToAddress
-			case isPointer && (hasPointer(target) || !addresses.Has(reg) && !fl.code.Dereferences(reg, reach(target))):
+			case isPointer && !pair && !points(reg, target):
 				return mayBePassed
 			}
 		}
@@ -200,8 +211,9 @@ func (ix *Index) takes() func(*x86.Inst, x86.Reg) bool {
 const maxTaken = 64
 
 // argumentsOf is what direct callers of the function at addr are seen to pass: registers
-// that get an address in some call, and of these those with one of the image.
-func (ix *Index) argumentsOf(addr uint64) (addresses, statics x86.RegSet) {
+// that get an address in the caller's frame in some call, and those that get one in the
+// image.
+func (ix *Index) argumentsOf(addr uint64) (frames, statics x86.RegSet) {
 	for _, r := range ix.refsTo(addr) {
 		if r.Kind != x86.RefCall {
 			continue
@@ -225,17 +237,17 @@ func (ix *Index) argumentsOf(addr uint64) (addresses, statics x86.RegSet) {
 				break
 			}
 			if w.Kind == x86.Lea && w.OpSize == 8 && !done.Has(w.Dst) {
-				if w.Mem.RIPRel {
+				switch {
+				case w.Mem.RIPRel:
 					statics |= w.Dst.Set()
-				}
-				if w.Mem.RIPRel || w.Mem.Base == x86.RSP && w.Mem.Index == x86.NoReg {
-					addresses |= w.Dst.Set()
+				case w.Mem.Base == x86.RSP && w.Mem.Index == x86.NoReg:
+					frames |= w.Dst.Set()
 				}
 			}
 			done |= w.Writes
 		}
 	}
-	return addresses, statics
+	return frames, statics
 }
 
 // maxCaller bounds the callers that are decoded, in bytes.

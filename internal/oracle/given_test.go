@@ -1,6 +1,11 @@
 package oracle
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +87,74 @@ func TestGiven(t *testing.T) {
 					}
 				}
 			})
+		})
+	}
+}
+
+// sourceSignatures are the signatures of the functions of a source of the crate given,
+// as they stand there.
+func sourceSignatures(t *testing.T, file string) (patterns []string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^((?:extern "C" )?fn )(\w+\(.+\).*) \{$`).FindAllStringSubmatch(string(b), -1) {
+		patterns = append(patterns, m[1]+"given::"+m[2])
+	}
+	return patterns
+}
+
+// TestGivenTraps: where the optimiser sees all calls, and takes arguments out or passes
+// others in their place, nothing of that is shown as what it is not.
+func TestGivenTraps(t *testing.T) {
+	tool(t)
+	rustc, err := exec.LookPath("rustc")
+	if err != nil {
+		t.Skip("skipped: there is no rustc")
+	}
+	const source = "testdata/given.rs"
+	patterns := sourceSignatures(t, source)
+	for _, c := range []struct {
+		toolchain, name string
+		flags           []string
+		right           int
+		runtimes        []string
+	}{
+		{"", "one unit", []string{"-O", "-Ccodegen-units=1"}, 100, runtimes},
+		{"", "lto", []string{"-O", "-Clto=fat"}, 80, runtimes[1:]},
+		{"", "debug", []string{"-Copt-level=0"}, 200, runtimes[1:]},
+		{"", "size", []string{"-Copt-level=s"}, 80, runtimes[1:]},
+		{"", "panic=abort", []string{"-Copt-level=2", "-Cpanic=abort", "-Cforce-frame-pointers=yes"}, 80, runtimes[1:]},
+		{"+nightly", "one unit", []string{"-O", "-Ccodegen-units=1"}, 100, runtimes},
+		{"+nightly", "debug", []string{"-Copt-level=0"}, 200, runtimes[1:]},
+	} {
+		t.Run("rustc"+c.toolchain+"/"+c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			compile := func(args ...string) {
+				t.Helper()
+				args = append([]string{"--edition=2021", "--out-dir", dir, "-L", dir}, append(args, c.flags...)...)
+				if c.toolchain != "" {
+					if exec.Command(rustc, c.toolchain, "--version").Run() != nil {
+						t.Skip("skipped: no toolchain " + c.toolchain)
+					}
+					args = append([]string{c.toolchain}, args...)
+				}
+				if out, err := exec.Command(rustc, args...).CombinedOutput(); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+			}
+			compile("--crate-type=rlib", "--crate-name=truth", "../../testdata/fixtures/truth/src/lib.rs")
+			compile("--extern=truth", source)
+			for _, rt := range c.runtimes {
+				t.Run(rt, func(t *testing.T) {
+					truth, events := run(t, rt, "trace", append(slices.Clone(patterns), "--max-items", "256", "--", filepath.Join(dir, "given"))...)
+					v := check(t, truth, events, func(_ string, told, traced int) bool { return traced > told })
+					if v.Right < c.right {
+						t.Errorf("only %d values were right", v.Right)
+					}
+				})
+			}
 		})
 	}
 }

@@ -66,12 +66,51 @@ func (f *Func) callsOut(i int) bool {
 
 // Dereferences says whether the function accesses memory just by the pointer that reg
 // holds at its entry, fewer than size bytes behind it: code does not do that with what
-// is no pointer. The pointer is followed through moves and the function's own frame,
-// as far as it is the same on all paths.
+// is no pointer.
 func (f *Func) Dereferences(reg Reg, size int64) bool {
+	held := f.holders(reg)
+	for i := range held {
+		in := &f.Insts[i]
+		m := &in.Mem
+		if m.Has && (in.MemRead || in.MemWrite) && !m.Seg && !m.Vague && m.Base < 16 && held[i].Has(m.Base) &&
+			m.Disp >= 0 && m.Disp < size && (m.Index == NoReg || m.Scale > 1) {
+			return true
+		}
+	}
+	return false
+}
+
+// StoresPair says whether the function stores what two registers hold at its entry
+// beside each other, as a pointer and its length are.
+func (f *Func) StoresPair(first, second Reg) bool {
+	stores := func(reg Reg) (at []Mem) {
+		held := f.holders(reg)
+		for i := range held {
+			if in := &f.Insts[i]; in.Kind == MovStore && in.OpSize == 8 && in.Mem.Index == NoReg && !in.Mem.Seg && !in.Mem.Vague && held[i].Has(in.Src) {
+				at = append(at, in.Mem)
+			}
+		}
+		return at
+	}
+	seconds := stores(second)
+	for _, a := range stores(first) {
+		for _, b := range seconds {
+			if a.Base == b.Base && a.Disp+8 == b.Disp {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// holders are, by instruction, the registers that hold before it what reg holds at the
+// function's entry. It is followed through moves and the function's own frame, as far
+// as it is the same on all paths.
+func (f *Func) holders(reg Reg) []RegSet {
+	out := make([]RegSet, len(f.Insts))
 	start, found := f.index(f.entry)
 	if !found {
-		return false
+		return out
 	}
 	type state struct {
 		regs  RegSet
@@ -125,16 +164,10 @@ func (f *Func) Dereferences(reg Reg, size int64) bool {
 		}
 		f.eachSucc(i, func(j int) { reach(j, next) })
 	}
-	// What holds on all paths is known only now.
-	for i := range f.Insts {
-		in := &f.Insts[i]
-		m := &in.Mem
-		if seen[i] && m.Has && (in.MemRead || in.MemWrite) && !m.Seg && !m.Vague && m.Base < 16 && held[i].regs.Has(m.Base) &&
-			m.Disp >= 0 && m.Disp < size && (m.Index == NoReg || m.Scale > 1) {
-			return true
-		}
+	for i := range held {
+		out[i] = held[i].regs
 	}
-	return false
+	return out
 }
 
 // frameSlot is the distance from the CFA of the memory that instruction i accesses by

@@ -33,6 +33,24 @@ func TestArgumentsRead(t *testing.T) {
 	}
 }
 
+func TestStoresPair(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		code []byte
+		want bool
+	}{
+		{"beside each other", []byte{0x48, 0x89, 0x7c, 0x24, 0xe8, 0x48, 0x89, 0x74, 0x24, 0xf0, 0xc3}, true},                   // mov %rdi,-24(%rsp); mov %rsi,-16(%rsp); ret
+		{"the other way round", []byte{0x48, 0x89, 0x74, 0x24, 0xe8, 0x48, 0x89, 0x7c, 0x24, 0xf0, 0xc3}, false},                // mov %rsi,-24(%rsp); mov %rdi,-16(%rsp); ret
+		{"with a gap", []byte{0x48, 0x89, 0x7c, 0x24, 0xe0, 0x48, 0x89, 0x74, 0x24, 0xf0, 0xc3}, false},                         // mov %rdi,-32(%rsp); mov %rsi,-16(%rsp); ret
+		{"one is changed by then", []byte{0x48, 0x89, 0x7c, 0x24, 0xe8, 0x31, 0xf6, 0x48, 0x89, 0x74, 0x24, 0xf0, 0xc3}, false}, // with xor %esi,%esi
+		{"half of it", []byte{0x48, 0x89, 0x7c, 0x24, 0xe8, 0x89, 0x74, 0x24, 0xf0, 0xc3}, false},                               // mov %esi,-16(%rsp)
+	} {
+		if got := testFunc(t, c.code).StoresPair(RDI, RSI); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
 func TestDereferences(t *testing.T) {
 	for _, c := range []struct {
 		name string
