@@ -97,7 +97,7 @@ func (in *Instance) changed(ix *Index, fl *flow, g *given, places []abi.Place, r
 	points := func(reg x86.Reg, to *types.Type) bool {
 		switch {
 		case !hasPointer(to):
-			return (frames|statics).Has(reg) || fl.code.Dereferences(reg, reach(to))
+			return (frames | statics).Has(reg) || fl.code.Dereferences(reg, reach(to))
 		case to.Std != nil:
 			return frames.Has(reg) // where no String or Vec has its contents
 		}
