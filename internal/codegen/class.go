@@ -18,12 +18,19 @@ type class struct {
 	str   bool
 	table bool         // of a hash table's buckets
 	edges []types.Edge // of one of the types; their Elems stand for their classes
+	// object: what there is says its vtable. The edges, to each of the types that it may
+	// be of, are then from the addresses of the vtables.
+	object bool
+	// leads says whether pointers lead from it to objects, or it is one.
+	leads bool
 }
 
 // classes are those of all types that a program's values lead to.
 type classes struct {
 	byType map[*types.Type]*class
 	list   []*class // by id
+	// objects are the types that objects may be of, by vtable; nil where it does not tell.
+	objects map[*types.Type]map[uint64]*types.Type
 }
 
 // maxScan bounds the size of elements that are scanned for pointers: offsets in
@@ -34,7 +41,7 @@ const maxScan = 16 << 10
 // a type says of itself and splits classes whose members lead to different ones,
 // until none does (partition refinement). The order of roots decides the ids.
 func classify(roots []*types.Type) *classes {
-	cs := &classes{byType: make(map[*types.Type]*class)}
+	cs := &classes{byType: make(map[*types.Type]*class), objects: make(map[*types.Type]map[uint64]*types.Type)}
 	var order []*types.Type
 	for queue := slices.Clone(roots); len(queue) > 0; queue = queue[1:] {
 		t := queue[0]
@@ -42,7 +49,11 @@ func classify(roots []*types.Type) *classes {
 			continue
 		}
 		c := &class{size: t.Size, str: t.Kind == types.Str, table: t.Std != nil && t.Std.Kind == types.Bucket}
-		c.edges = edgesOf(t)
+		if c.object = t.Object(); c.object {
+			cs.objects[t], c.edges = objectEdges(t)
+		} else {
+			c.edges = edgesOf(t)
+		}
 		cs.byType[t] = c
 		order = append(order, t)
 		for _, e := range c.edges {
@@ -85,7 +96,25 @@ func classify(roots []*types.Type) *classes {
 		}
 		cs.byType[t] = cs.list[color[t]]
 	}
+	cs.lead()
 	return cs
+}
+
+// lead finds what leads to objects.
+func (cs *classes) lead() {
+	for changed := true; changed; {
+		changed = false
+		for _, c := range cs.list {
+			if !c.leads && (c.object || cs.leads(c.edges)) {
+				c.leads, changed = true, true
+			}
+		}
+	}
+}
+
+// leads says whether edges lead to objects.
+func (cs *classes) leads(edges []types.Edge) bool {
+	return slices.ContainsFunc(edges, func(e types.Edge) bool { return cs.byType[e.Elem].leads })
 }
 
 // maxIntervals bounds what is compared to tell whether an edge is alive.
@@ -147,7 +176,7 @@ func intervals(e types.Edge) int {
 // types are captured alike.
 func (c *class) key() string {
 	var b strings.Builder
-	fmt.Fprint(&b, c.size, c.str, c.table)
+	fmt.Fprint(&b, c.size, c.str, c.table, c.object)
 	for _, e := range c.edges {
 		fmt.Fprint(&b, ";", e.Ptr, e.Len, e.Str, e.Add, e.Part, e.Head, e.Cap, e.Ends, e.Hop, e.Guards)
 	}
@@ -155,7 +184,7 @@ func (c *class) key() string {
 }
 
 // scanned says whether an element has pointers to look for.
-func (c *class) scanned() bool { return len(c.edges) > 0 }
+func (c *class) scanned() bool { return len(c.edges) > 0 && !c.object }
 
 // bucketsFor is how many buckets of a hash table are read for each item to be shown.
 const bucketsFor = 8
@@ -210,7 +239,7 @@ func (cs *classes) below(edges []types.Edge) []*class {
 	var queue, found []*class
 	follow := func(edges []types.Edge) {
 		for _, e := range edges {
-			if t := cs.byType[e.Elem]; !seen[t] && t.scanned() {
+			if t := cs.byType[e.Elem]; !seen[t] && len(t.edges) > 0 {
 				seen[t] = true
 				queue = append(queue, t)
 			}
@@ -219,10 +248,12 @@ func (cs *classes) below(edges []types.Edge) []*class {
 	follow(edges)
 	for n := 0; len(queue) > 0; queue = queue[1:] {
 		c := queue[0]
-		if n += len(c.edges); n > maxEdges || len(found) == maxClasses {
-			break
+		if c.scanned() {
+			if n += len(c.edges); n > maxEdges || len(found) == maxClasses {
+				break
+			}
+			found = append(found, c)
 		}
-		found = append(found, c)
 		follow(c.edges)
 	}
 	slices.SortFunc(found, func(a, b *class) int { return cmp.Compare(a.id, b.id) })

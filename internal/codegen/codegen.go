@@ -78,6 +78,9 @@ const (
 	mapIndices = "indices"
 	// mapSaved is a hash, by thread and CFA, of the words that entries keep for exits.
 	mapSaved = "saved"
+	// mapVTables is a hash, by vtable and class of object, of what hangs on the object's
+	// address.
+	mapVTables = "vtables"
 )
 
 // One element of mapSites.
@@ -136,7 +139,7 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 
 	c := &Compiled{
 		Spec:   &ebpf.CollectionSpec{Maps: make(map[string]*ebpf.MapSpec), Programs: make(map[string]*ebpf.ProgramSpec)},
-		Schema: &record.Schema{Probes: make([]record.Probe, len(p.Probes)), Classes: cs.ids(), Limits: p.Limits},
+		Schema: &record.Schema{Probes: make([]record.Probe, len(p.Probes)), Classes: cs.ids(), Objects: cs.objects, Limits: p.Limits},
 	}
 	var (
 		shapes []*shape
@@ -190,7 +193,7 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 	if err := c.handlers(p, o, cs, sz); err != nil {
 		return nil, err
 	}
-	c.maps(p, sz)
+	c.maps(p, sz, cs.vtables(sz))
 	return c, nil
 }
 
@@ -254,7 +257,7 @@ func label(plans []plan) string {
 }
 
 // maps adds the maps that the programs refer to.
-func (c *Compiled) maps(p *program.Program, s sizes) {
+func (c *Compiled) maps(p *program.Program, s sizes, vtables []ebpf.MapKV) {
 	sites := make([]ebpf.MapKV, 0, len(p.Probes))
 	var indices []ebpf.MapKV
 	for i := range p.Probes {
@@ -279,6 +282,7 @@ func (c *Compiled) maps(p *program.Program, s sizes) {
 		{Name: runtime.MapEvents, Type: ebpf.RingBuf, MaxEntries: ringSize},
 		{Name: runtime.MapTargets, Type: ebpf.Hash, KeySize: 4, ValueSize: 1, MaxEntries: targetsSize},
 		{Name: mapSaved, Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: savedSize},
+		{Name: mapVTables, Type: ebpf.Hash, KeySize: 16, ValueSize: 16, MaxEntries: uint32(max(len(vtables), 1)), Flags: flagReadOnly, Contents: vtables},
 		{Name: runtime.MapScratch, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(s.slot), MaxEntries: runtime.SlotsPerCPU},
 		{Name: runtime.MapCounters, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(runtime.NumCounters)},
 		{Name: runtime.MapCounts, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(max(p.Counts, 1))},
@@ -312,7 +316,7 @@ type site struct {
 
 // Dump prints the maps, the probes, the schema, and the programs as assembly.
 func (c *Compiled) Dump(w io.Writer) error {
-	for _, name := range []string{mapSites, mapIndices, runtime.MapEvents, runtime.MapTargets, runtime.MapScratch, runtime.MapCounters, runtime.MapCounts} {
+	for _, name := range []string{mapSites, mapIndices, mapVTables, runtime.MapEvents, runtime.MapTargets, runtime.MapScratch, runtime.MapCounters, runtime.MapCounts} {
 		if m := c.Spec.Maps[name]; m != nil {
 			if _, err := fmt.Fprintf(w, "map %s %s: key %d, value %d, entries %d\n", name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries); err != nil {
 				return err

@@ -62,7 +62,7 @@ func (g *generator) program() (asm.Instructions, error) {
 
 // walkers are the functions that follow pointers, which begin with the given edges.
 func walkers(edges []types.Edge, cs *classes, s sizes, o Options) []*fn {
-	fns := []*fn{copyRegion(s, o), push(s), walk(s)}
+	fns := []*fn{copyRegion(s, o), push(s), object(), walk(s)}
 	var scans []scanFn
 	for _, c := range cs.below(edges) {
 		scans = append(scans, scanFn{c.id, fmt.Sprintf("scan_%d", c.id)})
@@ -472,7 +472,7 @@ func (g *generator) roots(f *fn, p *plan, end int) {
 		}
 		for _, e := range r.edges {
 			to := fnCopy
-			if g.cs.byType[e.Elem].scanned() {
+			if c := g.cs.byType[e.Elem]; c.scanned() || c.object {
 				to = fnPush
 			}
 			f.follow(e, r7, r7, slotRecord+record.HeaderSize+r.off, to, g.cs, g.sizes)

@@ -2,6 +2,7 @@ package codegen
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"ferrotrace/internal/location"
@@ -64,7 +65,7 @@ func cost(e types.Edge) int {
 // deep says whether the loop is needed to follow the root's edges.
 func (cs *classes) deep(edges []types.Edge) bool {
 	for _, e := range edges {
-		if cs.byType[e.Elem].scanned() {
+		if c := cs.byType[e.Elem]; c.scanned() || c.object {
 			return true
 		}
 	}
@@ -103,8 +104,22 @@ func (pl *planner) planItem(i int, it *program.Item) (plan, record.Item) {
 		v.Poll, v.Args = it.Values[j].Poll, it.Values[j].Args
 		item.Values = append(item.Values, v)
 	}
+	item.Bias = pl.bias()
 	item.Size = pl.plan.fixed
 	return pl.plan, item
+}
+
+// bias plans the capture of the load bias if it takes that to tell vtables, and returns
+// where it is; -1 if it does not.
+func (pl *planner) bias() int {
+	if !slices.ContainsFunc(pl.plan.roots, func(r root) bool { return pl.cs.leads(r.edges) }) {
+		return -1
+	}
+	at := pl.plan.fixed
+	pl.plan.fixed += 8
+	pl.plan.static = true
+	pl.plan.ops = append(pl.plan.ops, op{Piece: location.Piece{Kind: location.Value, Size: 8, Expr: location.Expr{{Kind: location.OpStatic}}}, off: at, bit: -1})
+	return at
 }
 
 // value plans the capture of one value.

@@ -99,12 +99,13 @@ func align8(n int) int { return (n + 7) &^ 7 }
 
 // Names of the functions that all programs of a kind share.
 const (
-	fnClaim = "claim"
-	fnLose  = "lose"
-	fnPush  = "push"
-	fnCopy  = "copy"
-	fnStep  = "step"
-	fnWalk  = "walk"
+	fnClaim  = "claim"
+	fnLose   = "lose"
+	fnPush   = "push"
+	fnObject = "object"
+	fnCopy   = "copy"
+	fnStep   = "step"
+	fnWalk   = "walk"
 )
 
 // claim finds a free slot of this CPU in a map and marks it with the caller, which is not

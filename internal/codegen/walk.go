@@ -138,6 +138,12 @@ func (f *fn) follow(e types.Edge, slot, base asm.Register, off int, to string, c
 		f.addImm(r3, 1)
 	}
 	f.mov(r1, slot)
+	if c := cs.byType[e.Elem]; c.object {
+		f.imm(r4, int64(c.id))
+		f.call(fnObject)
+		f.place(skip)
+		return
+	}
 	id, extent := cs.target(e, s)
 	f.imm(r4, id)
 	f.imm(r5, extent)

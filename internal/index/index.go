@@ -169,7 +169,7 @@ func (ix *Index) read() error {
 	}
 	ix.debug = d
 	ix.joinSplits()
-	ix.types = types.NewReader(d)
+	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu})
 	if ix.load() {
 		return nil
 	}

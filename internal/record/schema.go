@@ -23,6 +23,9 @@ type Schema struct {
 	Events []Item
 	// Classes are the classes of the types that regions hold elements of.
 	Classes map[*types.Type]uint32
+	// Objects are the types that objects may be of, by the addresses of their vtables as
+	// linked; nil where a vtable does not tell.
+	Objects map[*types.Type]map[uint64]*types.Type
 	Limits  program.Limits
 	// Func names the function at an address of a process, "" if there is none. It
 	// may be nil.
@@ -36,7 +39,10 @@ type Probe struct{ Items []Item }
 type Item struct {
 	Kind program.ItemKind
 	// Size is that of the fixed part, a multiple of 8.
-	Size   int
+	Size int
+	// Bias is where in it the load bias of the probe's file is, by which vtables are told
+	// (8 bytes); -1 if no objects hang on the values.
+	Bias   int
 	Values []Value
 }
 
@@ -148,6 +154,9 @@ func (s *Schema) decode(h Header, item *Item, raw []byte) (*Record, error) {
 	}
 	fixed := body[:item.Size]
 	mem := memory{schema: s}
+	if item.Bias >= 0 && item.Bias <= len(fixed)-8 {
+		mem.bias, mem.biased = binary.LittleEndian.Uint64(fixed[item.Bias:]), true
+	}
 	if h.Regions > 0 {
 		if err := mem.parse(body[item.Size:], h.Regions); err != nil {
 			return nil, err
@@ -249,6 +258,8 @@ type region struct {
 // memory is the regions of one record.
 type memory struct {
 	schema  *Schema
+	bias    uint64
+	biased  bool // bias is known
 	regions []region
 	index   map[regionKey]int32 // nil while there are few
 }
@@ -314,6 +325,14 @@ func (m *memory) Region(t *types.Type, addr uint64) (debugfmt.Region, bool) {
 		out.Status = debugfmt.Cut
 	}
 	return out, true
+}
+
+// Object implements debugfmt.Memory.
+func (m *memory) Object(t *types.Type, vtable uint64) (*types.Type, bool) {
+	if !m.biased {
+		return nil, false
+	}
+	return m.schema.Objects[t][vtable-m.bias], true
 }
 
 // find is the longest region of a class at an address; nil if there is none.

@@ -255,7 +255,7 @@ func open(t *testing.T, file string) *dwarf.Data {
 func read(t *testing.T, file string) map[string]*types.Type {
 	t.Helper()
 	d := open(t, file)
-	r := types.NewReader(d)
+	r := types.NewReader(d, types.Image{})
 	sigs := map[string]*types.Type{}
 	for _, u := range d.Units() {
 		c := u.Cursor(0)

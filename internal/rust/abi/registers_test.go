@@ -76,7 +76,7 @@ type signature struct {
 func signatures(t *testing.T, file string) map[string]*signature {
 	t.Helper()
 	d := open(t, file)
-	r := types.NewReader(d)
+	r := types.NewReader(d, types.Image{})
 	sigs := map[string]*signature{}
 	for _, u := range d.Units() {
 		c := u.Cursor(0)

@@ -11,6 +11,9 @@ type Memory interface {
 	// of one element or of several, one after the other. It is false if the
 	// address was not followed.
 	Region(t *types.Type, addr uint64) (Region, bool)
+	// Object returns what type an object of type t is of that has its vtable at an
+	// address, nil if that is not known. It is false if objects were not looked into.
+	Object(t *types.Type, vtable uint64) (*types.Type, bool)
 }
 
 // Status says why a region has no more bytes.

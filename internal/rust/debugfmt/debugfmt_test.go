@@ -58,6 +58,8 @@ func (m memory) Region(_ *types.Type, addr uint64) (Region, bool) {
 	return r, ok
 }
 
+func (m memory) Object(*types.Type, uint64) (*types.Type, bool) { return nil, false }
+
 var opts = Options{MaxStr: 8, MaxItems: 3, Depth: 2}
 
 func check(t *testing.T, what string, got, want Result) {
@@ -308,6 +310,14 @@ func FuzzFormat(f *testing.F) {
 
 // anywhere is memory with the same bytes at every address.
 type anywhere []byte
+
+func (m anywhere) Object(t *types.Type, vtable uint64) (*types.Type, bool) {
+	impls := t.Impls()
+	if len(impls) == 0 {
+		return nil, vtable%2 == 0
+	}
+	return impls[vtable%uint64(len(impls))].Type, true
+}
 
 func (m anywhere) Region(*types.Type, uint64) (Region, bool) {
 	return Region{Bytes: m, Status: Status(len(m) % 3)}, true

@@ -102,7 +102,7 @@ func compareValues(t *testing.T, file string) {
 		if _, err := mem.ReadAt(bytes, int64(addr)); err != nil && ty.Size > 0 {
 			t.Fatal(err)
 		}
-		m := captured{}
+		m := captured{map[capturedKey][]byte{}, slide}
 		m.follow(mem, ty, bytes, 0)
 		got := debugfmt.Format(debugfmt.Value{Type: ty, Bytes: bytes}, m, opts)
 		want := debugfmt.Result{Text: part[2], Partial: strings.Contains(part[2], "<unreadable>")}
@@ -116,7 +116,10 @@ func compareValues(t *testing.T, file string) {
 }
 
 // captured is memory as records hold it: only what edges lead to.
-type captured map[capturedKey][]byte
+type captured struct {
+	regions map[capturedKey][]byte
+	slide   uint64
+}
 
 type capturedKey struct {
 	elem *types.Type
@@ -124,8 +127,17 @@ type capturedKey struct {
 }
 
 func (c captured) Region(t *types.Type, addr uint64) (debugfmt.Region, bool) {
-	b, ok := c[capturedKey{t, addr}]
+	b, ok := c.regions[capturedKey{t, addr}]
 	return debugfmt.Region{Bytes: b}, ok
+}
+
+func (c captured) Object(t *types.Type, vtable uint64) (*types.Type, bool) {
+	for _, impl := range t.Impls() {
+		if impl.VTable == vtable-c.slide {
+			return impl.Type, true
+		}
+	}
+	return nil, true
 }
 
 func (c captured) follow(mem io.ReaderAt, t *types.Type, b []byte, depth int) {
@@ -136,10 +148,16 @@ func (c captured) follow(mem io.ReaderAt, t *types.Type, b []byte, depth int) {
 		}
 		word := func(off int64) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
 		addr, n := word(e.Ptr)+uint64(e.Add), uint64(1)
-		if e.Len >= 0 {
+		elem := e.Elem
+		switch {
+		case elem.Object():
+			if elem, _ = c.Object(elem, word(e.Len)); elem == nil {
+				continue
+			}
+		case e.Len >= 0:
 			n = word(e.Len)
 		}
-		size := uint64(e.Elem.Size)
+		size := uint64(elem.Size)
 		switch room := uint64(0); e.Part {
 		case types.RingFirst:
 			room = word(e.Cap) - word(e.Head)
@@ -151,22 +169,22 @@ func (c captured) follow(mem io.ReaderAt, t *types.Type, b []byte, depth int) {
 		if n == 0 || n > 1<<16 {
 			continue
 		}
-		key, start, total := capturedKey{e.Elem, addr}, addr, n*size
-		table := e.Elem.Std != nil && e.Elem.Std.Kind == types.Bucket
+		key, start, total := capturedKey{elem, addr}, addr, n*size
+		table := elem.Std != nil && elem.Std.Kind == types.Bucket
 		if table {
 			n++
 			start, total = addr-n*size, n*(size+1)
 		}
 		target := make([]byte, total)
-		if _, err := mem.ReadAt(target, int64(start)); err != nil || len(c[key]) >= len(target) {
+		if _, err := mem.ReadAt(target, int64(start)); err != nil || len(c.regions[key]) >= len(target) {
 			continue
 		}
-		c[key] = target
+		c.regions[key] = target
 		for i := range n {
 			if table && target[total-1-i] > 0x7f {
 				continue
 			}
-			c.follow(mem, e.Elem, target[i*size:][:size], depth+1)
+			c.follow(mem, elem, target[i*size:][:size], depth+1)
 		}
 	}
 }
@@ -188,6 +206,26 @@ func holds(guards []types.Guard, b []byte) bool {
 		}
 	}
 	return true
+}
+
+// image is the memory of a file as linked.
+func image(f *elf.File) func(addr uint64) []byte {
+	var loaded []elf.ProgHeader
+	var contents [][]byte
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_LOAD {
+			b, _ := io.ReadAll(p.Open())
+			loaded, contents = append(loaded, p.ProgHeader), append(contents, b)
+		}
+	}
+	return func(addr uint64) []byte {
+		for i, p := range loaded {
+			if p.Vaddr <= addr && addr < p.Vaddr+p.Filesz {
+				return contents[i][addr-p.Vaddr:]
+			}
+		}
+		return nil
+	}
 }
 
 // probesOf finds the instances of probe in a program, and the type of value that
@@ -217,7 +255,7 @@ func probesOf(t *testing.T, file string) (probes map[uint64]*types.Type, bias fu
 		t.Fatal(err)
 	}
 	probes = map[uint64]*types.Type{}
-	r := types.NewReader(d)
+	r := types.NewReader(d, types.Image{Bytes: image(f), GNU: func() bool { return true }})
 	for _, u := range d.Units() {
 		c := u.Cursor(0)
 		var fn uint64

@@ -38,8 +38,10 @@ func (p *printer) pointer(t *types.Type, v view, nesting int) {
 	}
 	target := ptr.Target
 	switch {
-	case ptr.Meta == types.VTable || target.Kind == types.Dyn:
-		p.missing("unsupported: trait object")
+	case ptr.Meta == types.VTable:
+		if vtable, ok := p.word(v, ptr.MetaOff); ok {
+			p.object(target, addr, vtable, nesting)
+		}
 	case ptr.Meta == types.Length:
 		n, ok := p.word(v, ptr.MetaOff)
 		if !ok {

@@ -22,6 +22,9 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 		return true
 	}
 	switch {
+	case crate == "alloc" && strings.HasPrefix(path, "alloc::boxed::") && strings.HasSuffix(path, "::from::StringError") && len(t.Fields) == 1:
+		// What From<&str> makes of a text for Box<dyn Error> prints as the text.
+		p.part(t, v, 0, nesting)
 	case forwards[path],
 		strings.HasPrefix(path, "core::num::nonzero::NonZero"),
 		strings.HasPrefix(path, "core::num::niche_types::"),

@@ -3,8 +3,8 @@ package debugfmt
 import (
 	"encoding/binary"
 	"math"
+	"strconv"
 	"strings"
-	"syscall"
 
 	"ferrotrace/internal/rust/types"
 )
@@ -45,7 +45,7 @@ func (p *printer) std(t *types.Type, v view, nesting int) {
 	case types.Vec:
 		p.sequence(s.Elem, addr, n, nesting)
 	case types.IOError:
-		p.ioError(s, addr, nesting)
+		p.ioError(t, addr, nesting)
 	case types.Shared:
 		p.shared(s, addr+uint64(s.Add), n, nesting)
 	case types.Ring:
@@ -86,6 +86,8 @@ func (p *printer) cell(name string, full bool, f types.Field, v view, nesting in
 
 func (p *printer) shared(s *types.StdInfo, addr, n uint64, nesting int) {
 	switch {
+	case s.Elem.Object():
+		p.sharedObject(s.Elem, addr, n, nesting)
 	case s.Elem.Kind == types.Str:
 		p.text(s.Elem, addr, n)
 	case s.Len >= 0:
@@ -95,9 +97,9 @@ func (p *printer) shared(s *types.StdInfo, addr, n uint64, nesting int) {
 	}
 }
 
-// ioError writes an io::Error from its word. A system's message is that of its C
-// library, which is not known here.
-func (p *printer) ioError(s *types.StdInfo, word uint64, nesting int) {
+// ioError writes an io::Error from its word.
+func (p *printer) ioError(t *types.Type, word uint64, nesting int) {
+	s := t.Std
 	code := []byte{byte(word >> 32), byte(word >> 40), byte(word >> 48), byte(word >> 56)}
 	switch word & 3 {
 	case types.TagMessage:
@@ -128,26 +130,20 @@ func (p *printer) ioError(s *types.StdInfo, word uint64, nesting int) {
 		p.known = true
 		p.out = appendInt(p.out, code, true)
 		p.field(l, "kind")
-		if kind := errorKinds[syscall.Errno(word>>32)]; kind != "" {
+		number := int32(word >> 32)
+		if kind := errorKind(number, t.Era); kind != "" {
 			p.str(kind)
 		} else {
 			p.missing("unsupported: kind of a system's error")
 		}
 		p.field(l, "message")
-		p.missing("unsupported: message of a system's error")
+		if s.GNU {
+			p.str(strconv.Quote(gnuMessage(number))) // plain ASCII
+		} else {
+			p.missing("unsupported: message of this C library")
+		}
 		p.end(l)
 	}
-}
-
-// errorKinds are the kinds of the system's errors that have been the same since 1.63
-// (std::sys::…::decode_error_kind).
-var errorKinds = map[syscall.Errno]string{
-	syscall.EADDRINUSE: "AddrInUse", syscall.EADDRNOTAVAIL: "AddrNotAvailable", syscall.ECONNABORTED: "ConnectionAborted",
-	syscall.ECONNREFUSED: "ConnectionRefused", syscall.ECONNRESET: "ConnectionReset", syscall.EEXIST: "AlreadyExists",
-	syscall.EINTR: "Interrupted", syscall.EINVAL: "InvalidInput", syscall.ENOENT: "NotFound", syscall.ENOTCONN: "NotConnected",
-	syscall.EPIPE: "BrokenPipe", syscall.ETIMEDOUT: "TimedOut", syscall.EACCES: "PermissionDenied", syscall.EPERM: "PermissionDenied",
-	syscall.EAGAIN: "WouldBlock", syscall.ENOMEM: "OutOfMemory", syscall.EISDIR: "IsADirectory", syscall.ENOTDIR: "NotADirectory",
-	syscall.ENOTEMPTY: "DirectoryNotEmpty", syscall.EBUSY: "ResourceBusy",
 }
 
 // behind writes the value at addr.

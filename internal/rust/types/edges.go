@@ -12,9 +12,10 @@ type Edge struct {
 	Guards []Guard
 	// Ptr is the offset of the address.
 	Ptr int64
-	// Len is the offset of the count of elements (8 bytes); -1 for one element.
+	// Len is the offset of the count of elements (8 bytes), or of the address of the
+	// vtable if Elem is an Object; -1 for one element.
 	Len int64
-	// Elem is the type of one element, never of size 0. It is StrBytes if Str.
+	// Elem is the type of one element, never of size 0 but for an Object. It is StrBytes if Str.
 	// Elements that are Buckets are those of a Table: their count is one more than is
 	// at Len, they end at the address, and behind it is a control byte for each.
 	Elem *Type
@@ -44,7 +45,7 @@ const (
 
 // Plain says whether an edge is an address and a count as they stand.
 func (e Edge) Plain() bool {
-	return e.Add == 0 && e.Part == NoRing && !e.Hop && (e.Elem.Std == nil || e.Elem.Std.Kind != Bucket)
+	return e.Add == 0 && e.Part == NoRing && !e.Hop && !e.Elem.Object() && (e.Elem.Std == nil || e.Elem.Std.Kind != Bucket)
 }
 
 // Guard is an unsigned comparison of the Size (1, 2, 4, 8 or 16) little-endian
@@ -60,8 +61,7 @@ type Guard struct {
 
 // Edges lists the addresses in a value of type t that have to be followed to
 // print it: those in its fields, elements and variants too, but not those that
-// are in what these lead to. Raw pointers, function pointers and trait objects
-// are not followed. With a count of 0 there is nothing at the address, which may
+// are in what these lead to. Raw pointers and function pointers are not followed. With a count of 0 there is nothing at the address, which may
 // dangle. complete is false if there are more than MaxEdges.
 func (t *Type) Edges() (edges []Edge, complete bool) {
 	w := edgeWalk{steps: 16 * MaxEdges, complete: true}
@@ -93,6 +93,8 @@ func (w *edgeWalk) walk(t *Type, off int64, guards []Guard, depth int) {
 		}
 		e := Edge{Guards: guards, Ptr: off + p.PtrOff, Len: -1, Elem: p.Target}
 		switch {
+		case p.Meta == VTable && p.Target.Object():
+			e.Len = off + p.MetaOff
 		case p.Meta == VTable:
 			return
 		case p.Meta == Length && p.Target.Kind == Slice:
@@ -230,7 +232,7 @@ func (t *Type) guard(i int) (guard Guard, ok bool) {
 }
 
 func (w *edgeWalk) add(e Edge) {
-	if e.Elem == nil || e.Elem.Size <= 0 {
+	if e.Elem == nil || e.Elem.Size <= 0 && !e.Elem.Object() {
 		return
 	}
 	if len(w.edges) == MaxEdges {

@@ -25,6 +25,9 @@ func (r *Reader) finish() {
 		}
 	}
 	for _, t := range r.fresh {
+		r.object(t)
+	}
+	for _, t := range r.fresh {
 		r.uninhabited(t, 0)
 		r.std(t)
 		if t.Kind == Coroutine {

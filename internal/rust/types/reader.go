@@ -12,7 +12,9 @@ import (
 // it is first asked for, with all that it refers to. A Reader may be used
 // concurrently.
 type Reader struct {
-	d *dwarf.Data
+	d       *dwarf.Data
+	image   Image
+	vtables func() map[string][]vtable // by trait
 
 	mu     sync.Mutex
 	types  map[dwarf.Offset]*Type
@@ -31,10 +33,12 @@ type raw struct {
 	off dwarf.Offset
 }
 
-// NewReader returns a Reader of the types in d.
-func NewReader(d *dwarf.Data) *Reader {
-	return &Reader{
+// NewReader returns a Reader of the types in d, which are those of a file with the
+// given image; without one nothing is known of trait objects.
+func NewReader(d *dwarf.Data, image Image) *Reader {
+	r := &Reader{
 		d:      d,
+		image:  image,
 		types:  map[dwarf.Offset]*Type{},
 		errs:   map[*Type]error{},
 		scopes: map[*dwarf.Unit]*scopes{},
@@ -42,6 +46,8 @@ func NewReader(d *dwarf.Data) *Reader {
 		notes:  map[*Type]note{},
 		nodes:  map[*Type][]*Type{},
 	}
+	r.vtables = sync.OnceValue(r.findVTables)
+	return r
 }
 
 // Type returns the type whose entry is at off: UnitType for 0, as what has no
@@ -187,7 +193,7 @@ func (r *Reader) structure(t *Type, e *dwarf.Entry) error {
 	}
 	t.Fields = fields
 	switch {
-	case strings.HasPrefix(name, "dyn "):
+	case strings.HasPrefix(name, "dyn "), strings.HasPrefix(name, "(dyn "):
 		t.Kind = Dyn
 		return nil
 	case strings.HasPrefix(name, "("):

@@ -124,7 +124,7 @@ func reader(t testing.TB, entries ...*die) *Reader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewReader(data)
+	return NewReader(data, Image{})
 }
 
 var (
@@ -376,7 +376,7 @@ func FuzzReader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		r := NewReader(data)
+		r := NewReader(data, Image{})
 		for _, u := range data.Units() {
 			c := u.Cursor(0)
 			for n := 0; c.Next() && n < 1000; n++ {

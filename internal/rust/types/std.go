@@ -39,7 +39,8 @@ type StdInfo struct {
 	// Link, a Link's next; a Shared's counters, before what is shared.
 	Ptr int64
 	// Len is where their number is: 8 bytes, 2 in a TreeNode. -1 in a Shared that is
-	// one value.
+	// one value. In one of an Object, where its vtable's address is: Elem is then the
+	// counters and what is shared, which is the last field.
 	Len int64
 	// Elem is the type of the elements: StrBytes for a String, a Bucket or Link for
 	// a Table or Chain.
@@ -71,6 +72,7 @@ type StdInfo struct {
 	Done  uint64
 
 	Path bool // Uninit: the whole path is printed
+	GNU  bool // IOError: the system's messages are glibc's
 }
 
 // The lowest two bits of an IOError's word say what it is
@@ -146,6 +148,7 @@ var noted = map[string][]string{
 	"std::ffi::os_str::OsString":               nil,
 	"alloc::rc::Rc":                            nil,
 	"alloc::sync::Arc":                         nil,
+	"std::io::error::Error":                    nil,
 }
 
 // note keeps what the entry of a type of std says and its fields do not.
@@ -498,7 +501,7 @@ func (r *Reader) chainInfo(t *Type) *StdInfo {
 }
 
 // sharedInfo is that of an Rc or Arc. What it points to are two counters and the
-// value; trait objects are not among those that it is known of.
+// value. Of an object they are one: where the value is depends on its alignment.
 func sharedInfo(t *Type, e Era) *StdInfo {
 	f := field(t, "ptr")
 	if f == nil {
@@ -525,7 +528,10 @@ func sharedInfo(t *Type, e Era) *StdInfo {
 	switch {
 	case p.Meta == Thin:
 	case p.Meta == VTable:
-		return nil
+		if !inner.Object() {
+			return nil
+		}
+		s.Elem, s.Add, s.Len = inner, 0, s.Ptr+p.MetaOff
 	case text(name, e) != nil:
 		s.Elem = text(name, e)
 	case !strings.HasPrefix(name, "["):
@@ -560,7 +566,7 @@ func (r *Reader) errorInfo(t *Type) *StdInfo {
 	if data == nil || data.Enum == nil {
 		return nil
 	}
-	s := &StdInfo{Kind: IOError, Ptr: off}
+	s := &StdInfo{Kind: IOError, Ptr: off, GNU: r.image.GNU != nil && r.image.GNU()}
 	for _, v := range data.Enum.Variants {
 		if len(v.Fields) != 1 {
 			continue

@@ -66,6 +66,8 @@ type Type struct {
 	Text Text // Str
 	// Era is set for Str, and for what in std has changed without a trace in debug info.
 	Era Era
+
+	impls func() []Impl // of an Object
 }
 
 // Field is one field of a struct, tuple, union or variant. Tuple fields are
