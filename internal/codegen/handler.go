@@ -221,9 +221,10 @@ func (g *handler) head() {
 // look finds out what the handler needs at its head.
 func (g *handler) look() {
 	walkStmts(g.h.Body, func(s ir.Stmt) {
-		switch s.(type) {
+		switch s := s.(type) {
 		case *ir.Emit:
 			g.needs.thread = true
+			g.needs.bias = g.needs.bias || g.objects(g.s.Events[s.Event])
 		}
 	}, func(x ir.Expr) {
 		switch x := x.(type) {

@@ -2,6 +2,7 @@ package codegen
 
 import (
 	"fmt"
+	"slices"
 
 	"ferrotrace/internal/location"
 	"ferrotrace/internal/program"
@@ -29,7 +30,7 @@ func (g *handler) emitEvent(s *ir.Emit) {
 	f := g.f
 	ev := g.s.Events[s.Event]
 	out := Emitted{Event: s.Event}
-	item := record.Item{Kind: program.Run}
+	item := record.Item{Kind: program.Run, Bias: -1}
 	fixed := 0
 	room := func(n int) int {
 		off := fixed
@@ -43,6 +44,9 @@ func (g *handler) emitEvent(s *ir.Emit) {
 		} else {
 			room(max(t.Size, 8))
 		}
+	}
+	if g.objects(ev) {
+		item.Bias = room(8)
 	}
 	size := record.HeaderSize + fixed
 	image := g.temp(size)
@@ -77,6 +81,11 @@ func (g *handler) emitEvent(s *ir.Emit) {
 		item.Values = append(item.Values, g.capture(x.(*ir.Capture), rt, off, image, &p, &bits))
 		g.release(mark)
 	}
+	if item.Bias >= 0 {
+		room(8)
+		f.load(r1, r7, headBias, u64)
+		f.store(r7, image+record.HeaderSize+item.Bias, r1, u64)
+	}
 	item.Size = fixed
 	number := len(g.c.Events)
 	g.c.Events = append(g.c.Events, out)
@@ -95,7 +104,7 @@ func (g *handler) emitEvent(s *ir.Emit) {
 	f.helper(asm.FnKtimeGetNs)
 	f.store(r7, image+record.OffTime, r0, u64)
 	if len(p.roots) > 0 {
-		g.deep(&p, image, size)
+		g.deep(&p, image, size, item.Bias)
 		return
 	}
 	g.addr(r2, image)
@@ -107,6 +116,14 @@ func (g *handler) emitEvent(s *ir.Emit) {
 	f.emit(asm.JEq.Imm(r0, 0, ok))
 	g.fault(runtime.EventNoRoom)
 	f.place(ok)
+}
+
+// objects says whether trait objects hang on an event's values, which takes the load bias
+// of the site's file to tell what they are.
+func (g *handler) objects(ev *ir.Event) bool {
+	return g.item != nil && slices.ContainsFunc(ev.Rust, func(t *types.Type) bool {
+		return t != nil && g.cs.byType[t] != nil && g.cs.byType[t].leads
+	})
 }
 
 // capture puts a Rust value into a record's image, and says what it is.
@@ -205,7 +222,7 @@ func (g *handler) capture(x *ir.Capture, t *types.Type, off, image int, p *plan,
 }
 
 // deep completes a record in a slot: it is copied there, and its pointers are followed.
-func (g *handler) deep(p *plan, image, size int) {
+func (g *handler) deep(p *plan, image, size, bias int) {
 	f := g.f
 	g.lines++
 	name := fmt.Sprintf("%s_emit%d", g.name, g.lines)
@@ -230,6 +247,12 @@ func (g *handler) deep(p *plan, image, size int) {
 	e.imm(r2, int64(size))
 	e.mov(r3, r8)
 	e.helper(asm.FnProbeReadKernel)
+	if bias >= 0 {
+		e.load(r1, r7, slotRecord+record.HeaderSize+bias, u64)
+		e.store(r7, slotBias, r1, u64)
+	} else {
+		e.storeImm(r7, slotBias, 0, u64)
+	}
 	inner := generator{p: g.p, o: g.o, cs: g.cs, sizes: g.sizes}
 	inner.roots(e, p, size)
 	e.load(r3, r7, slotEnd, u32)
