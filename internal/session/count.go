@@ -60,11 +60,6 @@ func Count(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, probe := range r.unplanted {
-		for _, item := range r.b.prog.Probes[probe].Items {
-			rows[item.Count].Exact = false
-		}
-	}
 	costs := make([]time.Duration, len(rows)) // of a call, at most
 	for i, probe := range r.b.prog.Probes {
 		for _, item := range probe.Items {
@@ -90,6 +85,12 @@ func Count(ctx context.Context, o Options) (err error) {
 	}
 	r.o.Doing("")
 	status := r.finish()
+	r.mapped()
+	for _, probe := range r.unplanted {
+		for _, item := range r.b.prog.Probes[probe].Items {
+			rows[item.Count].Exact = false
+		}
+	}
 
 	var calls uint64
 	var cost time.Duration

@@ -161,7 +161,7 @@ func (r *run) onUser(ctx context.Context) (*codegen.Compiled, []*runtime.ProbeEr
 			return nil, nil, err
 		}
 	}
-	rt, err := user.New(user.Options{Text: r.text, RingSize: ringSize()})
+	rt, err := user.New(user.Options{Text: r.text, RingSize: ringSize(), Mapped: r.later.add})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -67,6 +67,7 @@ type run struct {
 	rt       runtime.Runtime
 	sess     runtime.Session
 	notUser  error // why Auto does not take the user runtime
+	later    later
 	b        *builder
 	who      runtime.Who
 	// failed is the first error of Emit.
@@ -145,7 +146,11 @@ func (r *run) unmapped() {
 	if r.o.Binary == "" {
 		return
 	}
-	for _, p := range r.procs {
+	procs := r.procs
+	if r.command != nil && r.rt.Name() == User { // its loader is done
+		procs = append(procs, r.command.Process)
+	}
+	for _, p := range procs {
 		maps, err := p.Maps()
 		if err == nil && !slices.ContainsFunc(maps, func(m target.Mapping) bool { return m.Exec && m.Inode == inode(r.files[0].path) }) {
 			r.o.Note("process %d has not mapped %s: its calls are shown if it does", p.PID, r.files[0].shown)

@@ -139,6 +139,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 		err = fmt.Errorf("taking the probes out: %w", e)
 	}
 	status := r.finish()
+	t.mapped()
 	if err == nil {
 		err = t.flush(^uint64(0))
 	}
@@ -205,6 +206,7 @@ func (t *tracer) idle(now uint64) error {
 	if err := t.flush(now - min(now, uint64(slack))); err != nil {
 		return err
 	}
+	t.mapped()
 	t.limited(now)
 	if now > t.lookAt {
 		t.lookAt = now + uint64(lookEvery)
@@ -219,6 +221,14 @@ func (t *tracer) idle(now uint64) error {
 		return t.r.failed
 	}
 	return t.r.o.Idle()
+}
+
+// mapped takes notice of files that have been mapped: what was known of the processes'
+// mappings is old then.
+func (t *tracer) mapped() {
+	for _, pid := range t.r.mapped() {
+		delete(t.stacks.known, uint32(pid))
+	}
 }
 
 // flush passes on what happened before a time, in order.

@@ -20,16 +20,23 @@ const (
 // keeper looks after the traced processes while their probes are in: it keeps their
 // clock right and their threads' names fresh.
 type keeper struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+	processes []*process
 }
 
 // keep starts a keeper. It must be stopped without s.mu being held by anyone who waits
 // for it.
 func keep(s *session) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &keeper{cancel: cancel}
 	processes := append([]*process(nil), s.order...)
+	k := &keeper{cancel: cancel, processes: processes}
+	rung := make(chan *process)
+	for _, p := range processes {
+		if p.loader {
+			k.done.Go(func() { p.listen(ctx, rung) })
+		}
+	}
 	k.done.Go(func() {
 		t := time.NewTicker(tick)
 		defer t.Stop()
@@ -38,6 +45,9 @@ func keep(s *session) *keeper {
 			select {
 			case <-ctx.Done():
 				return
+			case p := <-rung:
+				p.heed(ctx, s.tell)
+				continue
 			case <-t.C:
 			}
 			clock := time.Since(published) >= clockEvery
@@ -50,14 +60,39 @@ func keep(s *session) *keeper {
 					s.clock.Publish(p.memory)
 				}
 				p.look(ctx)
+				if len(p.modules) > 0 && (clock || !p.loader) {
+					p.heed(ctx, s.tell)
+				}
 			}
 		}
 	})
 	return k
 }
 
+// listen passes on that a thread of the process, or of one forked from it, has rung.
+func (p *process) listen(ctx context.Context, rung chan<- *process) {
+	loads := p.memory.Loads()
+	for last := uint32(0); ctx.Err() == nil; {
+		now := loads.Await(last, listenWait)
+		if now == last {
+			continue
+		}
+		last = now
+		select {
+		case rung <- p:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// listenWait bounds how long a listener sleeps.
+const listenWait = time.Second
+
 func (k *keeper) stop() {
 	k.cancel()
+	for _, p := range k.processes {
+		p.memory.Loads().Ring() // for those who listen
+	}
 	k.done.Wait()
 }
 

@@ -43,8 +43,7 @@ func tracer(pid int, path string) error {
 	if err != nil {
 		return err
 	}
-	probes := everything(x, "count")
-	probes = append(probes, x.entries("write", x.all())...)
+	probes := tracedBy(x)
 	rt, err := user.New(user.Options{Text: func(string) (user.Text, error) { return x, nil }})
 	if err != nil {
 		return err

@@ -33,8 +33,9 @@ type missed struct {
 	unplaced
 }
 
-// arm plants the probes of all aims.
-func (p *process) arm(ctx context.Context, aims []aim) (failed []missed, err error) {
+// arm plants the probes of all aims. still, if not nil, says with all threads stopped
+// whether the files are where they were.
+func (p *process) arm(ctx context.Context, aims []aim, still func() error) (failed []missed, err error) {
 	for tries := 0; ; tries++ {
 		free, err := p.t.FreeRanges(ctx)
 		if err != nil {
@@ -66,7 +67,7 @@ func (p *process) arm(ctx context.Context, aims []aim) (failed []missed, err err
 		if err != nil {
 			return nil, err
 		}
-		bad, err := p.plant(ctx, patches, texts)
+		bad, err := p.plant(ctx, patches, texts, still)
 		if err != nil {
 			return nil, err
 		}
@@ -148,7 +149,7 @@ func bounds(rs []inject.Range) (all inject.Range) {
 // plant makes the patches, which have their trampolines, while all threads stand
 // elsewhere. bad are the addresses of sites that have none, for their code is not what
 // it should be.
-func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*patch.Patch]*text) (bad map[uint64]error, err error) {
+func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*patch.Patch]*text, still func() error) (bad map[uint64]error, err error) {
 	patches, changed, err := p.unchanged(ctx, patches, texts)
 	if err != nil || len(patches) == 0 {
 		return changed, err
@@ -191,7 +192,10 @@ func (p *process) plant(ctx context.Context, patches []*patch.Patch, texts map[*
 				}
 				return pt.Planted(ip), true
 			})
-			if !busy {
+			if !busy && still != nil {
+				err = still()
+			}
+			if !busy && err == nil {
 				bad, err = p.apply(ctx, writes, owner, ways, frames)
 			}
 		}

@@ -59,6 +59,12 @@ type process struct {
 	// handler is where bad pointers are handled, size 0 if nowhere.
 	handler inject.Region
 	watches
+
+	modules   []*module // libraries
+	loader    bool      // the dynamic linker's probe is in
+	late      uint32    // shm.Loads.Late, as last seen
+	stale     []mapping // trampolines of modules that are gone
+	childTold bool      // that a child has mapped one of modules
 }
 
 // mapping is memory that was put into the process.

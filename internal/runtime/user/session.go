@@ -60,6 +60,7 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 			return
 		}
 		for _, p := range added {
+			p.unheeded()
 			err = errors.Join(err, p.remove(context.WithoutCancel(ctx)))
 			p.unshare()
 			delete(s.processes, p.pid)
@@ -143,19 +144,28 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 	}
 	var aims []aim
 	near := uint64(0)
+	mapped := map[string]bool{} // libraries
+	var libraries []string
 	for _, path := range slices.Sorted(maps.Keys(byPath)) {
 		t := texts[path]
 		b, err := bias(ms, path, offsets(byPath[path]), t)
-		if err != nil {
+		if r := t.FunctionRanges(); err == nil && near == 0 && len(r) > 0 {
+			near = r[0].Low + b
+		}
+		switch library := !target.SameFile(path, proc.Path); {
+		case library && (err == nil || errors.Is(err, ErrNotMapped)):
+			mapped[path] = err == nil
+			libraries = append(libraries, path)
+		case err != nil:
 			for _, pr := range byPath[path] {
 				failed = append(failed, &runtime.ProbeError{Probe: pr, Err: err})
 			}
-			continue
+		default:
+			aims = append(aims, aim{path: path, text: t, bias: b})
 		}
-		aims = append(aims, aim{path: path, text: t, bias: b})
-		if r := t.FunctionRanges(); near == 0 && len(r) > 0 {
-			near = r[0].Low + b
-		}
+	}
+	if i := slices.IndexFunc(ms, func(m target.Mapping) bool { return m.Exec && m.Path == proc.Exe }); near == 0 && i >= 0 {
+		near = ms[i].Start
 	}
 	p.began = proc.Start
 	if err := p.furnish(ctx, s.layout, s.image, len(probes), near); err != nil {
@@ -170,11 +180,19 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 		a.places, bad = p.places(a, byPath[a.path], at[a.path])
 		failed = append(failed, bad...)
 	}
-	missed, err := p.arm(ctx, p.watch(proc, ms, aims))
+	all := p.watch(proc, ms, aims)
+	if len(libraries) > 0 {
+		all = p.watchLoader(ctx, proc, ms, all)
+	}
+	missed, err := p.arm(ctx, all, nil)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, m := range missed {
+		if m.place.watched == loader {
+			p.loader = false
+			continue
+		}
 		if name := m.place.watched; name != "" {
 			if slices.ContainsFunc(fault.Watches(p.block), func(w fault.Watch) bool { return w.Name == name }) {
 				p.unwatched = append(p.unwatched, name)
@@ -185,7 +203,36 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 			failed = append(failed, &runtime.ProbeError{Probe: pr, Err: m.err})
 		}
 	}
-	return p, failed, p.guardReads(ctx)
+	if err := p.guardReads(ctx); err != nil {
+		return nil, nil, err
+	}
+	for _, path := range libraries {
+		m := &module{path: path, text: texts[path], probes: byPath[path]}
+		p.modules = append(p.modules, m)
+		if !mapped[path] {
+			failed = append(failed, m.refuse(Explain(m.text, m.addresses()))...)
+		}
+	}
+	for _, m := range p.follow(ctx, held == nil) {
+		switch {
+		case !mapped[m.Path]:
+			s.tell(m)
+		case m.Err != nil:
+			for _, pr := range byPath[m.Path] {
+				failed = append(failed, &runtime.ProbeError{Probe: pr, Err: m.Err})
+			}
+		default:
+			failed = append(failed, m.Failed...)
+		}
+	}
+	return p, failed, nil
+}
+
+// tell tells of a file that has been mapped.
+func (s *session) tell(m Mapped) {
+	if s.options.Mapped != nil {
+		s.options.Mapped(m)
+	}
 }
 
 func offsets(probes []runtime.Probe) []uint64 {
@@ -264,6 +311,7 @@ func (s *session) detach() error {
 		if p.t == nil {
 			continue
 		}
+		p.unheeded()
 		forked := *p // with all that is in them
 		inject.Hurry(func() {
 			errs = append(errs, p.remove(context.Background()), forked.removeForks(context.Background()))

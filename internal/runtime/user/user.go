@@ -55,6 +55,10 @@ type Options struct {
 	// RingSize is the size in bytes of runtime.MapEvents on each CPU, a power of two. 0:
 	// what the collection says. Memory is taken as it is written to.
 	RingSize int
+	// Mapped is told of files with probes that a process has mapped after it was attached
+	// to; nil if nobody wants to know. It is called by Attach and by a goroutine of the
+	// session's, and must not call the session.
+	Mapped func(Mapped)
 }
 
 // Runtime is the traced process as a runtime.

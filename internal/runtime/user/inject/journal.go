@@ -34,10 +34,12 @@ import (
 //	64           the entries, 64 bytes each:
 //	 0  u64      address
 //	 8  u8       state: 0 free or put back, 1 in place or about to be
-//	 9  u8       kind: 1 patch, 2 region, 3 region that may not be there yet
+//	 9  u8       kind: 1 patch, 2 region, 3 region that may not be there yet, 4 file
 //	10  u8       length of a patch, at most 24
 //	11  5 bytes  0
-//	16  24 bytes a patch's old bytes; a region's size, as u64
+//	16  24 bytes a patch's old bytes; a region's or a file's size, as u64
+//	24           a file's inode, as u64
+//	32           where in the file, as u64
 //	40  24 bytes a patch's new bytes
 //
 // An entry never crosses a page, so it is written as a whole or not at all: the kernel
@@ -68,6 +70,7 @@ const (
 	kindPatch  = 1
 	kindRegion = 2
 	kindAhead  = 3
+	kindFile   = 4
 )
 
 // ErrJournal: what was found is no journal, or damaged.
@@ -91,7 +94,9 @@ type entry struct {
 	live     bool
 	kind     byte
 	old, new []byte // of a patch
-	size     uint64 // of a region
+	size     uint64 // of a region or a file
+	inode    uint64 // of a file, and
+	offset   uint64 // where in it
 }
 
 func (e entry) encode() []byte {
@@ -100,6 +105,8 @@ func (e entry) encode() []byte {
 	b[8], b[9] = byte(btoi(e.live)), e.kind
 	if e.kind != kindPatch {
 		binary.LittleEndian.PutUint64(b[16:], e.size)
+		binary.LittleEndian.PutUint64(b[24:], e.inode)
+		binary.LittleEndian.PutUint64(b[32:], e.offset)
 		return b
 	}
 	b[10] = byte(len(e.old))
@@ -115,6 +122,9 @@ func decodeEntry(b []byte) (entry, error) {
 		return e, fmt.Errorf("%w: state %d", ErrJournal, b[8])
 	case e.kind == kindRegion || e.kind == kindAhead:
 		e.size = binary.LittleEndian.Uint64(b[16:])
+	case e.kind == kindFile:
+		e.size = binary.LittleEndian.Uint64(b[16:])
+		e.inode, e.offset = binary.LittleEndian.Uint64(b[24:]), binary.LittleEndian.Uint64(b[32:])
 	case e.kind == kindPatch && b[10] > 0 && b[10] <= MaxPatch:
 		e.old, e.new = slices.Clone(b[16:16+b[10]]), slices.Clone(b[40:40+b[10]])
 	default:
@@ -296,27 +306,44 @@ func (j *Journal) Patches() []Patch {
 func (j *Journal) Regions() []Region {
 	var rs []Region
 	for _, e := range j.entries {
-		if e.live && e.kind != kindPatch {
+		if e.live && (e.kind == kindRegion || e.kind == kindAhead) {
 			rs = append(rs, Region{e.addr, e.size})
 		}
 	}
 	return rs
 }
 
-// add appends entries, and only then counts them.
-func (j *Journal) add(es []entry) error {
-	if len(j.entries)+len(es) > j.capacity {
-		return fmt.Errorf("the journal has no room for %d entries more than %d", len(es), len(j.entries))
+// add notes entries, in order, and only then counts those that are new. It returns where
+// they are. What has been retired is used again: libraries come and go.
+func (j *Journal) add(es []entry) (at []int, err error) {
+	for i := 0; i < len(j.entries) && len(at) < len(es); i++ {
+		if !j.entries[i].live {
+			at = append(at, i)
+		}
+	}
+	again, used := len(at), len(j.entries)
+	if used+len(es)-again > j.capacity {
+		return nil, fmt.Errorf("the journal has no room for %d entries more than %d", len(es)-again, used)
+	}
+	for i, slot := range at {
+		j.entries[slot] = es[i]
+		if err := j.t.writeAt(es[i].encode(), j.slot(slot)); err != nil {
+			return nil, err
+		}
+	}
+	if again == len(es) {
+		return at, nil
 	}
 	var b []byte
-	for _, e := range es {
+	for i, e := range es[again:] {
 		b = append(b, e.encode()...)
+		at = append(at, used+i)
 	}
-	if err := j.t.writeAt(b, j.slot(len(j.entries))); err != nil {
-		return err
+	if err := j.t.writeAt(b, j.slot(used)); err != nil {
+		return nil, err
 	}
-	j.entries = append(j.entries, es...)
-	return j.writeHeader()
+	j.entries = append(j.entries, es[again:]...)
+	return at, j.writeHeader()
 }
 
 func (j *Journal) slot(i int) uint64 { return j.addr + entrySize*uint64(1+i) }
@@ -342,14 +369,8 @@ func (j *Journal) Planned(r Region) bool {
 func (j *Journal) addRegion(ctx context.Context, r Region, kind byte) error {
 	e := entry{addr: r.Addr, live: true, kind: kind, size: r.Size}
 	return j.t.call(ctx, func(context.Context, time.Time) error {
-		// There may be many tries: what is free is used again.
-		for i := range j.entries {
-			if !j.entries[i].live && j.entries[i].kind == kind {
-				j.entries[i] = e
-				return j.t.writeAt(e.encode(), j.slot(i))
-			}
-		}
-		return j.add([]entry{e})
+		_, err := j.add([]entry{e})
+		return err
 	})
 }
 
@@ -357,7 +378,7 @@ func (j *Journal) addRegion(ctx context.Context, r Region, kind byte) error {
 func (j *Journal) DropRegion(ctx context.Context, r Region) error {
 	return j.t.call(ctx, func(context.Context, time.Time) error {
 		for i, e := range j.entries {
-			if e.live && e.kind != kindPatch && e.addr == r.Addr {
+			if e.live && (e.kind == kindRegion || e.kind == kindAhead) && e.addr == r.Addr {
 				return j.retire(i)
 			}
 		}
@@ -383,8 +404,8 @@ func (j *Journal) Apply(ctx context.Context, patches ...Patch) (errs []error, er
 	}
 	errs = make([]error, len(patches))
 	err = j.t.call(ctx, func(context.Context, time.Time) error {
-		first := len(j.entries)
-		if err := j.add(es); err != nil {
+		at, err := j.add(es)
+		if err != nil {
 			return err
 		}
 		for i, p := range patches {
@@ -392,7 +413,7 @@ func (j *Journal) Apply(ctx context.Context, patches ...Patch) (errs []error, er
 			if errs[i] == nil {
 				continue
 			}
-			if err := j.retire(first + i); err != nil {
+			if err := j.retire(at[i]); err != nil {
 				return err
 			}
 		}
@@ -436,9 +457,19 @@ func (j *Journal) Restore(ctx context.Context) (restored int, conflicts []*Confl
 }
 
 func (j *Journal) restore() (restored int, conflicts []*ConflictError, err error) {
+	gone, err := j.gone()
+	if err != nil {
+		return 0, nil, err
+	}
 	for i := len(j.entries) - 1; i >= 0; i-- {
 		e := j.entries[i]
 		if !e.live || e.kind != kindPatch {
+			continue
+		}
+		if InAny(gone, e.addr) {
+			if err := j.retire(i); err != nil {
+				return restored, conflicts, err
+			}
 			continue
 		}
 		have := make([]byte, len(e.old))

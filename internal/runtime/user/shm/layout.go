@@ -17,7 +17,8 @@
 // # Header
 //
 // At 0: Magic, the layout's Size and CPUs as u64. Then, at the offsets Off…, the
-// clock, the epoch and cache of thread names, and the seeds of random numbers.
+// clock, the epoch and cache of thread names, what is told of loaded libraries, and the
+// seeds of random numbers.
 //
 // # Map descriptors
 //
@@ -94,8 +95,10 @@ const (
 	// OffComms: CommSlots slots of CommSize bytes: u64 epoch<<32 | tid, written last,
 	// and the name.
 	OffComms = 320
+	// OffLoads: what the process tells of libraries that it loads and unloads; see Loads.
+	OffLoads = OffComms + CommSlots*CommSize
 	// OffSeeds: for each CPU a u64, 64 bytes apart.
-	OffSeeds = OffComms + CommSlots*CommSize
+	OffSeeds = OffLoads + 64
 
 	CommSlots = 256
 	CommSize  = 32
