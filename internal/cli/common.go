@@ -39,6 +39,7 @@ type flags struct {
 	limit    uint64        // calls; 0: no limit
 	inlined  bool          // trace inlined instances too
 	locals   bool          // show the variables in scope at lines
+	pretty   bool          // values as {:#?} has them, in text
 	maxStr   int           // bytes
 	maxItems int           // elements
 	depth    int           // pointers

@@ -43,8 +43,8 @@ or a whole one, ** any number of them, /regex/ searches the whole path. A line o
 source is src/cart.rs:42, or with any longer or shorter end of the file's path.
 Without debug info you may give the signature: 'shop::add(id: u64, name: &str) -> bool'.`
 
-// newTracing makes a verb that runs a session; locals says whether it shows variables.
-func newTracing(run func(context.Context, session.Options) error, locals bool, cmd *cobra.Command) *cobra.Command {
+// newTracing makes a verb that runs a session; values says whether it shows any.
+func newTracing(run func(context.Context, session.Options) error, values bool, cmd *cobra.Command) *cobra.Command {
 	var f flags
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		patterns, err := f.parse(cmd, args)
@@ -59,7 +59,8 @@ func newTracing(run func(context.Context, session.Options) error, locals bool, c
 		cmd.SetErr(stderr)
 		err = run(cmd.Context(), session.Options{
 			PIDs: f.pids, Binary: f.binary, Command: f.command, Patterns: patterns, DebugFile: f.debugFile,
-			Inlined: f.inlined, Locals: f.locals, Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
+			Inlined: f.inlined, Locals: f.locals, Pretty: f.pretty && f.format == output.Text,
+			Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
 			Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave, Verbose: f.verbose, Cache: store.User(),
 			Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
 			Idle:  o.Flush,
@@ -77,7 +78,8 @@ func newTracing(run func(context.Context, session.Options) error, locals bool, c
 	f.addTarget(cmd)
 	f.addOutput(cmd)
 	f.addTrace(cmd)
-	if locals {
+	if values {
+		cmd.Flags().BoolVar(&f.pretty, "pretty", false, "show values on several lines, as {:#?} does; without meaning for JSON")
 		cmd.Flags().BoolVar(&f.locals, "locals", false, "show the variables in scope where a line is probed")
 	}
 	return cmd

@@ -20,6 +20,9 @@ type Value struct {
 	Truncated bool
 	// Partial: a part could not be read and stands as <unreadable> in Text.
 	Partial bool
+	// Lines: Text is laid out on several lines, as {:#?} does. Else there is no end of one
+	// in it but what is the target's.
+	Lines bool
 	// Given: the type is the user's word, not the debug info's.
 	Given bool
 }

@@ -296,3 +296,34 @@ func FuzzEscape(f *testing.F) {
 		}
 	})
 }
+
+// TestLines: a value on several lines is set below its line, however deep that stands.
+func TestLines(t *testing.T) {
+	var b bytes.Buffer
+	o := newText(&b, false)
+	text := event.Value{Name: "c", Text: "Cart {\n    id: 7,\n}\x1b", Lines: true}
+	result := event.Value{Text: "Some(\n    7,\n)", Lines: true}
+	for _, e := range []event.Event{
+		event.Call{ID: 1, Function: "outer", Args: []event.Value{}},
+		event.Call{ID: 2, Function: "add", Args: []event.Value{text, {Name: "n", Text: "1"}}, Poll: 3},
+		event.Return{ID: 2, Function: "add", Value: &result, Duration: time.Microsecond},
+	} {
+		if err := o.Event(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	want := `outer()
+  add(c: Cart {
+      id: 7,
+  }\u{1b}, n: 1)  poll 3
+  add → Some(
+      7,
+  )  1.00µs
+`
+	if got := b.String(); got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -36,6 +37,7 @@ type textOutput struct {
 	paint
 	threads threads
 	counts  []event.Count
+	margin  string // of further lines of the event at hand
 	// instances counts the explained ones, to set a blank line between them.
 	instances int
 }
@@ -65,9 +67,9 @@ func (o *textOutput) Event(e event.Event) error {
 	case event.Return:
 		o.ret(e)
 	case event.Unwind:
-		o.end(e.Thread, e.ID, e.Function, o.red+"unwound by a panic"+o.off, e.Duration)
+		o.end(e.Thread, e.ID, e.Function, e.Duration, func() string { return o.red + "unwound by a panic" + o.off })
 	case event.Ended:
-		o.end(e.Thread, e.ID, e.Function, "left without returning", e.Duration)
+		o.end(e.Thread, e.ID, e.Function, e.Duration, func() string { return "left without returning" })
 	case event.Count:
 		o.counts = append(o.counts, e)
 	case event.Function:
@@ -104,12 +106,25 @@ func (o *textOutput) value(v event.Value) string {
 	if v.Missing != "" {
 		return o.missing(v.Missing)
 	}
-	return Escape(v.Text)
+	if !v.Lines {
+		return Escape(v.Text)
+	}
+	lines := strings.Split(v.Text, "\n")
+	for i := range lines {
+		lines[i] = Escape(lines[i])
+	}
+	return strings.Join(lines, "\n"+o.margin)
+}
+
+// begin begins an event's line, below which further lines of it are set.
+func (o *textOutput) begin(prefix string, depth int) {
+	indent := strings.Repeat("  ", depth)
+	o.margin = strings.Repeat(" ", utf8.RuneCountInString(prefix)) + indent
+	o.print(o.dim, prefix, o.off, indent)
 }
 
 func (o *textOutput) call(e event.Call) {
-	prefix, depth := o.threads.enter(e)
-	o.print(o.dim, prefix, o.off, strings.Repeat("  ", depth))
+	o.begin(o.threads.enter(e))
 	if e.Inline != nil && !e.Inline.Exact {
 		o.print("≈ ")
 	}
@@ -140,8 +155,7 @@ func (o *textOutput) call(e event.Call) {
 const given = " (given)"
 
 func (o *textOutput) line(e event.Line) {
-	prefix, depth := o.threads.within(e.Thread)
-	o.print(o.dim, prefix, o.off, strings.Repeat("  ", depth))
+	o.begin(o.threads.within(e.Thread))
 	if !e.Exact {
 		o.print("≈ ")
 	}
@@ -171,23 +185,24 @@ func inlinedAt(i event.Inline) string {
 }
 
 func (o *textOutput) ret(e event.Return) {
-	how := "returned"
-	if e.Value != nil {
-		how = "→ " + o.value(*e.Value)
-		if e.Value.Given {
-			how += o.dim + given + o.off
+	o.end(e.Thread, e.ID, e.Function, e.Duration, func() string {
+		how := "returned"
+		if e.Value != nil {
+			how = "→ " + o.value(*e.Value)
+			if e.Value.Given {
+				how += o.dim + given + o.off
+			}
 		}
-	}
-	if e.Tail {
-		how += o.dim + " (timed to the tail call)" + o.off
-	}
-	o.end(e.Thread, e.ID, e.Function, how, e.Duration)
+		if e.Tail {
+			how += o.dim + " (timed to the tail call)" + o.off
+		}
+		return how
+	})
 }
 
-func (o *textOutput) end(t event.Thread, id uint64, function, how string, d time.Duration) {
-	prefix, depth := o.threads.leave(t, id)
-	o.print(o.dim, prefix, o.off, strings.Repeat("  ", depth), o.bold, Escape(function), o.off, " ", how,
-		"  ", o.dim, duration(d), o.off, "\n")
+func (o *textOutput) end(t event.Thread, id uint64, function string, d time.Duration, how func() string) {
+	o.begin(o.threads.leave(t, id))
+	o.print(o.bold, Escape(function), o.off, " ", how(), "  ", o.dim, duration(d), o.off, "\n")
 }
 
 // table writes the counts that have come, the highest first.

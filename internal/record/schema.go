@@ -27,6 +27,8 @@ type Schema struct {
 	// linked; nil where a vtable does not tell.
 	Objects map[*types.Type]map[uint64]*types.Type
 	Limits  program.Limits
+	// Pretty: texts are those of {:#?}.
+	Pretty bool
 	// Func names the function at an address of a process, "" if there is none. It
 	// may be nil.
 	Func func(pid uint32, addr uint64) string
@@ -166,7 +168,7 @@ func (s *Schema) decode(h Header, item *Item, raw []byte) (*Record, error) {
 	if len(item.Values) > 0 {
 		r.Values = make([]event.Value, 0, len(item.Values))
 	}
-	o := debugfmt.Options{MaxStr: s.Limits.MaxStr, MaxItems: s.Limits.MaxItems, Depth: s.Limits.Depth}
+	o := debugfmt.Options{MaxStr: s.Limits.MaxStr, MaxItems: s.Limits.MaxItems, Depth: s.Limits.Depth, Pretty: s.Pretty}
 	if s.Func != nil {
 		o.Func = func(addr uint64) string { return s.Func(h.PID, addr) }
 	}
@@ -194,21 +196,22 @@ func (r *Record) add(v *Value, fixed []byte, mem *memory, o debugfmt.Options) {
 		}
 	}
 	if v.Args == nil {
-		set(&out, debugfmt.Format(in, mem, o))
+		set(&out, debugfmt.Format(in, mem, o), o.Pretty)
 		r.Values = append(r.Values, out)
 		return
 	}
 	for i := range v.Args {
 		arg := event.Value{Name: v.Args[i].Label(), Rust: v.Args[i].Type.Name, Missing: v.Missing}
 		if v.Missing == "" {
-			set(&arg, poll.Args[i])
+			set(&arg, poll.Args[i], o.Pretty)
 		}
 		r.Values = append(r.Values, arg)
 	}
 }
 
-func set(v *event.Value, res debugfmt.Result) {
+func set(v *event.Value, res debugfmt.Result, lines bool) {
 	v.Text, v.Missing, v.Truncated, v.Partial = res.Text, res.Missing, res.Truncated, res.Partial
+	v.Lines = lines && v.Missing == ""
 }
 
 // bytes is what a record has of the value.

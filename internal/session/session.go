@@ -30,6 +30,7 @@ type Options struct {
 	Inlined   bool
 	Locals    bool // show the variables in scope at lines
 	Limits    program.Limits
+	Pretty    bool // values as {:#?} has them
 
 	Runtime string        // Auto, Kernel or User
 	For     time.Duration // 0: no limit

@@ -94,6 +94,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 		procs = []*target.Process{r.command.Process}
 	}
 	t.stacks = newStacks(procs)
+	t.schema.Pretty = r.o.Pretty
 	t.schema.Func = newNames(t.stacks, r.files).at
 	t.joiner = calls.New(t.stacks, wallClock(), t.emit)
 	t.losses.clock = monotonic

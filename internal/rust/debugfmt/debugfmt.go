@@ -63,6 +63,8 @@ type Options struct {
 	MaxStr   int // bytes of a string
 	MaxItems int // elements of a collection or array
 	Depth    int // pointers followed
+	// Pretty: as {:#?} writes, each item on a line of its own.
+	Pretty bool
 	// Func names the function at an address of the program, "" if there is none.
 	// It may be nil.
 	Func func(addr uint64) string
@@ -77,7 +79,7 @@ const (
 	maxNesting = 128
 )
 
-// Format writes v as {:?} does.
+// Format writes v as {:?} does, or {:#?}.
 func Format(v Value, m Memory, o Options) Result {
 	p := printer{mem: m, opt: o}
 	p.value(v.Type, view{bytes: v.Bytes, holes: v.Holes, after: "unreadable"}, 0)

@@ -148,8 +148,7 @@ func (p *printer) locked(t *types.Type, v view, state view, locked func(uint64) 
 		// guard::Flag reads its byte as a bool, which is one if it is not 0.
 		p.str([]string{"false", "true"}[min(n, 1)])
 	}
-	p.item(l)
-	p.str("..")
+	p.rest(l)
 	p.end(l)
 	return true
 }

@@ -87,9 +87,9 @@ func compareValues(t *testing.T, file string) {
 	}
 	slide := bias(cmd.Process.Pid)
 	opts := debugfmt.Options{MaxStr: 256, MaxItems: 64, Depth: 8}
-	missing := 0
+	missing, compared := 0, 0
 	for _, line := range lines {
-		part := strings.SplitN(line, "\t", 3)
+		part := strings.Split(line, "\t")
 		fn, _ := strconv.ParseUint(part[0], 0, 64)
 		addr, _ := strconv.ParseUint(part[1], 0, 64)
 		ty := probes[fn-slide]
@@ -109,6 +109,19 @@ func compareValues(t *testing.T, file string) {
 		if got != want {
 			t.Errorf("%s\n got %+v\nwant %+v", ty.Name, got, want)
 		}
+		if len(part) < 4 {
+			continue
+		}
+		compared++
+		pretty := opts
+		pretty.Pretty = true
+		got = debugfmt.Format(debugfmt.Value{Type: ty, Bytes: bytes}, m, pretty)
+		if want.Text = strings.ReplaceAll(part[3], "\x01", "\n"); got != want {
+			t.Errorf("%s, pretty\n got %+v\nwant %+v", ty.Name, got, want)
+		}
+	}
+	if compared < 200 {
+		t.Errorf("only %d values were compared as {:#?} has them", compared)
 	}
 	if missing > len(lines)/20 {
 		t.Errorf("%d of %d values have no probe", missing, len(lines))

@@ -79,7 +79,14 @@ func (p *printer) function(addr uint64) {
 	p.address(addr)
 }
 
-func (p *printer) address(addr uint64) { p.out = fmt.Appendf(p.out, "0x%x", addr) }
+// address writes an address as fmt::Pointer does: under # with all digits.
+func (p *printer) address(addr uint64) {
+	format := "0x%x"
+	if p.opt.Pretty {
+		format = "0x%016x"
+	}
+	p.out = fmt.Appendf(p.out, format, addr)
+}
 
 // rawPointer writes a raw pointer; a wide one as core's Debug impl for *const T
 // does since 1.87: with its metadata.
@@ -95,9 +102,10 @@ func (p *printer) rawPointer(ptr *types.PointerInfo, addr uint64, v view) {
 	p.field(l, "metadata")
 	if meta, ok := p.word(v, ptr.MetaOff); ok {
 		if ptr.Meta == types.VTable {
-			p.str("DynMetadata(")
+			d := p.open("DynMetadata", "(", ")")
+			p.item(d)
 			p.address(meta)
-			p.str(")")
+			p.end(d)
 		} else {
 			p.out = fmt.Append(p.out, meta)
 		}

@@ -9,12 +9,13 @@ import (
 )
 
 // printer walks a value. Everything that is between braces goes through open,
-// item, field and close, so that another layout is a matter of these four.
+// item, field, rest and end, which know the two layouts.
 type printer struct {
 	mem   Memory
 	opt   Options
 	out   []byte
 	depth int // pointers followed on the way here
+	lists int // those that are open and have items: the indentation under Pretty
 
 	truncated, partial bool
 	known              bool   // some byte of the value has been told
@@ -26,6 +27,7 @@ type list struct {
 	close string
 	n     int
 	brace bool // fields are set off by blanks
+	bare  bool // under Pretty, no comma follows the last item
 }
 
 func (p *printer) str(s string) { p.out = append(p.out, s...) }
@@ -40,6 +42,13 @@ func (p *printer) open(name, open, close string) *list {
 // item starts the next item of l.
 func (p *printer) item(l *list) {
 	switch {
+	case p.opt.Pretty:
+		if l.n > 0 {
+			p.str(",")
+		} else {
+			p.lists++
+		}
+		p.newline()
 	case l.n > 0:
 		p.str(", ")
 	case l.brace:
@@ -48,13 +57,38 @@ func (p *printer) item(l *list) {
 	l.n++
 }
 
+func (p *printer) newline() {
+	p.str("\n")
+	for range p.lists {
+		p.str("    ")
+	}
+}
+
+// rest ends a list of which not all is shown, as finish_non_exhaustive does.
+func (p *printer) rest(l *list) {
+	p.item(l)
+	p.str("..")
+	l.bare = true
+}
+
 func (p *printer) field(l *list, name string) {
 	p.item(l)
 	p.str(printable(name))
 	p.str(": ")
 }
 
-func (p *printer) end(l *list) { p.str(l.close) }
+func (p *printer) end(l *list) {
+	if !p.opt.Pretty || l.n == 0 {
+		p.str(l.close)
+		return
+	}
+	if !l.bare {
+		p.str(",")
+	}
+	p.lists--
+	p.newline()
+	p.str(strings.TrimPrefix(l.close, " "))
+}
 
 // ellipsis stands for what a limit left out.
 func (p *printer) ellipsis() {
@@ -123,7 +157,7 @@ func (p *printer) value(t *types.Type, v view, nesting int) {
 	case types.Tuple:
 		l := p.open("", "(", ")")
 		p.tuple(l, t.Fields, v, nesting)
-		if l.n == 1 {
+		if l.n == 1 && !p.opt.Pretty {
 			p.str(",")
 		}
 		p.end(l)

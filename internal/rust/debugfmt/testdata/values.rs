@@ -20,7 +20,8 @@ use std::time::Duration;
 #[inline(never)]
 fn probe<T: Debug>(v: &'static T) {
     black_box(std::any::type_name::<T>()); // or functions of like types are merged
-    println!("{:#x}\t{:#x}\t{:?}", probe::<T> as fn(&'static T) as usize, v as *const T as usize, v);
+    let pretty = format!("{:#?}", v).replace('\n', "\x01");
+    println!("{:#x}\t{:#x}\t{:?}\t{}", probe::<T> as fn(&'static T) as usize, v as *const T as usize, v, pretty);
 }
 
 // As probe, for what has no Debug.
