@@ -60,7 +60,7 @@ func newTracing(run func(context.Context, session.Options) error, values bool, c
 		err = run(cmd.Context(), session.Options{
 			PIDs: f.pids, Binary: f.binary, Command: f.command, Patterns: patterns, DebugFile: f.debugFile,
 			Inlined: f.inlined, Locals: f.locals, Pretty: f.pretty && f.format == output.Text,
-			Limits: program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
+			Limits:  program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
 			Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave, Verbose: f.verbose, Cache: store.User(),
 			Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
 			Idle:  o.Flush,
