@@ -78,6 +78,14 @@ func (g *handler) emitEvent(s *ir.Emit) {
 		rt := ev.Rust[i]
 		off := room(int(min(max(rt.Size, 0), maxPiece)))
 		out.Offs = append(out.Offs, -1)
+		for {
+			r, ok := x.(*ir.Require)
+			if !ok {
+				break
+			}
+			g.require(r.C)
+			x = r.X
+		}
 		item.Values = append(item.Values, g.capture(x.(*ir.Capture), rt, off, image, &p, &bits))
 		g.release(mark)
 	}

@@ -336,7 +336,17 @@ func (g *handler) into(x ir.Expr, t *ir.Type, at int) {
 			f.store(r7, at, r0, asmSize(own.Size))
 			return
 		}
-		g.into(x.X, t, at)
+		xt := x.X.Type()
+		if xt.Kind == own.Kind && own.Kind != ir.Array {
+			g.into(x.X, t, at)
+			return
+		}
+		g.fill(own, t, at, func(to int) {
+			if own.Size > xt.Size {
+				g.zero(to, own.Size)
+			}
+			g.copy(to, g.value(x.X, xt), min(own.Size, xt.Size))
+		})
 	case *ir.MapGet:
 		g.mapGetInto(x, t, at)
 	case *ir.Root:

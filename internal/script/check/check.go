@@ -1,0 +1,444 @@
+// Package check makes a typed program of a script: it finds out what names and types
+// mean, at each site that a probe stands for, and says what is wrong before anything is
+// attached.
+//
+// Types are inferred. A variable has the type of what is assigned to it, a map those of
+// its keys and values, wherever in the script these stand: so the whole script is gone
+// through again and again until nothing new is learnt, and what was made in the last
+// round is the result.
+//
+// A body is checked once for all sites at which the values that it looks at have the
+// same types.
+package check
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"ferrotrace/internal/program/ir"
+	"ferrotrace/internal/rust/types"
+	"ferrotrace/internal/script/ast"
+	"ferrotrace/internal/script/source"
+)
+
+// Symbols is what the checker asks of what is traced.
+type Symbols interface {
+	// Sites are the places that an attach point means: none if nothing matches.
+	Sites(p *ast.AttachPoint) ([]*Site, error)
+	// Type is the type that a path or a C name means in the debug info, nil if none.
+	Type(name string) *types.Type
+}
+
+// Site is a place that a probe stands for, as far as types are concerned. A site of a
+// uretprobe stands for all exits of a function.
+type Site struct {
+	Probe string // what the builtin probe is there
+	Func  string // and func
+	// Args are the function's parameters in the source's order; nil, with NoArgs saying
+	// why, if they are not known.
+	Args   []Arg
+	NoArgs string
+	// Result is nil for a function that has none, and for what is no uretprobe.
+	Result *Arg
+	// C says that the function is none of Rust's: what can't be read there is zero, as it is
+	// in bpftrace.
+	C bool
+}
+
+// Arg is a value at a site. Missing says why it can't be had there.
+type Arg struct {
+	Name    string
+	Type    *types.Type
+	Missing string
+}
+
+// Options are what a script can't say itself.
+type Options struct {
+	Params []string // the positional parameters
+	MaxStr int      // bytes of a string
+	CPUs   int
+	Start  uint64 // CLOCK_MONOTONIC in ns: what elapsed counts from
+	Unsafe bool
+	PID    int // of the process that -p or -c names, 0 if none
+	// Format says what is wrong with a format and its arguments, nil if nothing.
+	Format func(format string, args []*ir.Type) error
+}
+
+// Use is a handler at a site. Roots are the values that it looks at: indices of the
+// site's arguments, or Result.
+type Use struct {
+	Site    *Site
+	Handler int
+	Roots   []int
+	// Entry says that it runs where the function is entered, though the site is an exit:
+	// it keeps what the exit's handler wants.
+	Entry bool
+}
+
+// Result stands for a site's result in Use.Roots.
+const Result = -1
+
+// Output is a script that can be run.
+type Output struct {
+	Script *ir.Script
+	Uses   []Use
+	Config Config
+	// Probes are how many attach points the script has that stand for something.
+	Probes int
+}
+
+// Config is what a script's config block says of how it is run.
+type Config struct {
+	MaxMapKeys      int
+	PrintMapsOnExit bool
+	Missing         string // what is done about probes that match nothing: "error", "warn" or "ignore"
+}
+
+// Check makes a program of the script, whose macros have been expanded. It returns nil
+// where there are errors; warnings may come with a program.
+func Check(p *ast.Program, syms Symbols, o Options) (*Output, source.Errors) {
+	if o.MaxStr <= 0 {
+		o.MaxStr = 256
+	}
+	c := &checker{prog: p, syms: syms, o: o, vars: map[varKey]*typ{}, tables: map[string]*table{}, sites: map[*ast.AttachPoint][]*Site{}}
+	c.settings()
+	c.definitions()
+	c.resolve()
+	if c.errs.Failed() {
+		return nil, c.errs
+	}
+	before := c.errs
+	for range maxRounds {
+		c.errs = append(source.Errors(nil), before...)
+		c.changed = false
+		c.round()
+		if !c.changed {
+			break
+		}
+	}
+	if !c.errs.Failed() {
+		c.undefined()
+	}
+	c.errs = unique(c.errs)
+	if c.errs.Failed() {
+		return nil, c.errs
+	}
+	return c.out, c.errs
+}
+
+// maxRounds is more than any sane script needs.
+const maxRounds = 12
+
+// typ is a type with what only the checker knows of it.
+type typ struct {
+	*ir.Type
+	to *types.Type // what a Pointer leads to, if that is known
+}
+
+type varKey struct {
+	handler string // the values that its sites have
+	decl    ast.Node
+}
+
+// table is a map of the script.
+type table struct {
+	name     string
+	number   int
+	key, val *typ
+	keyless  bool
+	used     ast.Node // the first use
+	read     ast.Node // one that only reads
+	declared *ast.MapDecl
+}
+
+type checker struct {
+	prog *ast.Program
+	syms Symbols
+	o    Options
+	errs source.Errors
+
+	config  Config
+	structs map[string]*types.Type
+	consts  map[string]constant
+
+	sites   map[*ast.AttachPoint][]*Site
+	vars    map[varKey]*typ
+	tables  map[string]*table
+	order   []*table
+	changed bool
+
+	out   *Output
+	names map[string]uint64
+
+	h *body // being checked
+}
+
+type constant struct {
+	value uint64
+	enum  *ir.EnumNames
+}
+
+// body is a handler being made.
+type body struct {
+	key    string
+	probe  *ast.Probe
+	point  *ast.AttachPoint
+	site   *Site // nil for those of the tracer
+	ret    bool
+	h      *ir.Handler
+	roots  []int
+	scopes []map[string]*variable
+	loops  int
+	number int
+	// duration is how long the call took, if that is asked for.
+	duration *ir.Var
+}
+
+type variable struct {
+	slot int
+	t    *typ
+	decl ast.Node
+	name string
+}
+
+func (c *checker) errorf(n ast.Node, hint, format string, a ...any) {
+	c.errs = append(c.errs, &source.Error{Source: c.prog.Source, Span: n.At(), Msg: fmt.Sprintf(format, a...), Hint: hint})
+}
+
+func (c *checker) warnf(n ast.Node, hint, format string, a ...any) {
+	c.errs = append(c.errs, &source.Error{Source: c.prog.Source, Span: n.At(), Msg: fmt.Sprintf(format, a...), Hint: hint, Warning: true})
+}
+
+func unique(all source.Errors) (out source.Errors) {
+	seen := map[source.Error]bool{}
+	for _, e := range all {
+		if !seen[*e] {
+			seen[*e] = true
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// resolve finds the sites of all attach points.
+func (c *checker) resolve() {
+	missing := c.config.Missing
+	for _, p := range c.prog.Probes {
+		for _, ap := range p.Points {
+			switch {
+			case ap.Provider.Kernel():
+				c.errorf(ap, "ferrotrace traces what runs in user space: uprobe, uretprobe, usdt, interval, profile, begin, end, self", "%s probes are the kernel's own", ap.Provider)
+				continue
+			case ap.Provider != ast.Uprobe && ap.Provider != ast.Uretprobe && ap.Provider != ast.Usdt:
+				continue
+			}
+			sites, err := c.syms.Sites(ap)
+			switch {
+			case err != nil && missing == "ignore":
+			case err != nil && missing == "warn":
+				c.warnf(ap, "", "%v", err)
+			case err != nil:
+				c.errorf(ap, "", "%v", err)
+			}
+			c.sites[ap] = sites
+		}
+	}
+}
+
+// round goes through the whole script once.
+func (c *checker) round() {
+	c.out = &Output{Script: &ir.Script{Start: c.o.Start}, Config: c.config}
+	c.names = map[string]uint64{}
+	c.order = nil
+	for _, t := range c.tables {
+		t.number = -1
+		t.used, t.read = nil, nil
+	}
+	for _, d := range c.prog.Maps {
+		c.declare(d)
+	}
+	// Subprograms are put in where they are called.
+	for _, p := range c.prog.Probes {
+		for _, ap := range p.Points {
+			c.point(p, ap)
+		}
+	}
+	s := c.out.Script
+	for _, t := range c.order {
+		m := &ir.Map{Name: t.name, Entries: c.config.MaxMapKeys, Hidden: strings.HasPrefix(t.name, "$")}
+		if d := t.declared; d != nil {
+			m.Declared, m.Entries = d.Kind, int(d.Len)
+		}
+		if t.key != nil && !t.keyless {
+			m.Key = t.key.Type
+		}
+		m.Value = ir.I64
+		if t.val != nil {
+			m.Value = t.val.Type
+		}
+		s.Maps = append(s.Maps, m)
+	}
+}
+
+// undefined reports maps that are read and never written.
+func (c *checker) undefined() {
+	for _, t := range c.order {
+		if t.val == nil && t.used != nil {
+			c.errorf(t.used, "assign to it first, in this probe or another", "undefined map: @%s", t.name)
+		}
+	}
+}
+
+// point checks a probe's body for what one of its attach points stands for.
+func (c *checker) point(p *ast.Probe, ap *ast.AttachPoint) {
+	every := func() time.Duration {
+		switch {
+		case ap.Count == 0:
+			return 0
+		case ap.Unit == "hz":
+			return time.Second / time.Duration(ap.Count)
+		}
+		return time.Duration(ap.Count) * map[string]time.Duration{"s": time.Second, "ms": time.Millisecond, "us": time.Microsecond, "ns": 1}[ap.Unit]
+	}
+	timer := func(t ir.Timer) {
+		t.Handler = c.handler(p, ap, nil, ap.Raw).number
+		c.out.Script.Timers = append(c.out.Script.Timers, t)
+		c.out.Probes++
+	}
+	switch ap.Provider {
+	case ast.Begin:
+		timer(ir.Timer{Kind: ir.Begin})
+	case ast.End:
+		timer(ir.Timer{Kind: ir.End})
+	case ast.Interval, ast.Profile:
+		d := every()
+		if d <= 0 {
+			c.errorf(ap, "interval:s:1, interval:ms:100, profile:hz:99", "how often is not said, or too often")
+			return
+		}
+		kind := ir.Interval
+		if ap.Provider == ast.Profile {
+			kind = ir.Profile
+		}
+		timer(ir.Timer{Kind: kind, Every: d})
+	case ast.Self:
+		n, ok := signals[strings.TrimPrefix(strings.ToUpper(ap.Func), "SIG")]
+		if !ok {
+			c.errorf(ap, "self:signal:SIGUSR1", "no signal %q that a tracer could wait for", ap.Func)
+			return
+		}
+		timer(ir.Timer{Kind: ir.Signal, Signal: n})
+	case ast.Uprobe, ast.Uretprobe, ast.Usdt:
+		c.functions(p, ap)
+	case ast.Test, ast.Bench:
+		c.errorf(ap, "", "%s probes are not run by ferrotrace", ap.Provider)
+	default: // resolve has said it
+	}
+}
+
+var signals = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "USR1": 10, "USR2": 12, "PIPE": 13, "ALRM": 14, "TERM": 15, "CHLD": 17, "CONT": 18, "WINCH": 28}
+
+// functions checks a body for the sites of functions.
+func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
+	handlers := map[string]int{} // -1: not here
+	starts, roots := map[string]int{}, map[string][]int{}
+	var firstErrs source.Errors
+	skipped, uses := 0, 0
+	used := usedArgs(p)
+	for _, s := range c.sites[ap] {
+		key := siteKey(ap, s, used)
+		before := len(c.errs)
+		n, ok := handlers[key]
+		if !ok {
+			b := c.handler(p, ap, s, key)
+			n = b.number
+			if b.duration != nil {
+				starts[key] = c.startHandler(ap)
+			}
+			roots[key] = b.roots
+			if bad := c.errs[before:]; bad.Failed() {
+				// Other sites may do; but what is wrong everywhere is said once.
+				if firstErrs == nil {
+					firstErrs = append(firstErrs, bad...)
+				}
+				c.errs = c.errs[:before]
+				n = -1
+			}
+			handlers[key] = n
+		}
+		if n < 0 {
+			skipped++
+			continue
+		}
+		uses++
+		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: n, Roots: roots[key]})
+		if start, ok := starts[key]; ok {
+			c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: start, Entry: true})
+		}
+	}
+	switch {
+	case uses == 0 && firstErrs != nil:
+		c.errs = append(c.errs, firstErrs...)
+	case skipped > 0:
+		c.warnf(firstErrs[0].Span, firstErrs[0].Hint, "%d of %d places are left out: %s", skipped, skipped+uses, firstErrs[0].Msg)
+	}
+	if uses > 0 {
+		c.out.Probes++
+	}
+}
+
+// handler checks a body and adds it to the script.
+func (c *checker) handler(p *ast.Probe, ap *ast.AttachPoint, s *Site, key string) *body {
+	b := &body{key: key, probe: p, point: ap, site: s, ret: ap.Provider == ast.Uretprobe, h: &ir.Handler{Name: ap.Raw}}
+	c.h = b
+	c.push()
+	if p.Pred != nil {
+		cond := c.condition(p.Pred)
+		c.emit(&ir.If{Cond: &ir.Unary{T: ir.BoolType, Op: ir.Not, X: cond}, Then: []ir.Stmt{&ir.Return{}}})
+	}
+	c.block(p.Body)
+	c.pop()
+	if b.duration != nil {
+		b.h.Body = append(c.ofStart(b.duration), b.h.Body...)
+	}
+	c.h = nil
+	b.number = len(c.out.Script.Handlers)
+	c.out.Script.Handlers = append(c.out.Script.Handlers, b.h)
+	return b
+}
+
+// The hidden map of when calls that are under way were entered, by thread and frame.
+const startMap = "$start"
+
+var startKey = ir.TupleOf(nil, []*ir.Type{ir.U64, ir.U64})
+
+// starts is that map's number, and the key of the call at hand.
+func (c *checker) starts(at ast.Node) (int, ir.Expr) {
+	t := c.table(startMap, at)
+	t.key, t.val = &typ{Type: startKey}, &typ{Type: ir.U64}
+	tid := &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Tid}}
+	return t.number, &ir.MakeTuple{T: startKey, Elems: []ir.Expr{tid, &ir.Builtin{T: ir.U64, Kind: ir.CFA}}}
+}
+
+var now = &ir.Builtin{T: ir.U64, Kind: ir.Now}
+
+// startHandler keeps the time at which a function is entered.
+func (c *checker) startHandler(ap *ast.AttachPoint) int {
+	m, key := c.starts(ap)
+	n := len(c.out.Script.Handlers)
+	c.out.Script.Handlers = append(c.out.Script.Handlers, &ir.Handler{Name: "entry of " + ap.Raw, Body: []ir.Stmt{&ir.SetMap{Map: m, Key: key, X: now}}})
+	return n
+}
+
+// ofStart makes v the time since the call was entered, 0 if that was not seen.
+func (c *checker) ofStart(v *ir.Var) []ir.Stmt {
+	m, key := c.starts(c.prog)
+	return []ir.Stmt{
+		&ir.SetVar{Slot: v.Slot, X: &ir.MapGet{T: ir.U64, Map: m, Key: key}},
+		&ir.If{Cond: &ir.Binary{T: ir.BoolType, Op: ir.Ne, X: v, Y: &ir.Const{T: ir.U64}}, Then: []ir.Stmt{
+			&ir.SetVar{Slot: v.Slot, X: &ir.Binary{T: ir.U64, Op: ir.Sub, X: now, Y: v}},
+			&ir.Delete{Map: m, Key: key},
+		}},
+	}
+}
