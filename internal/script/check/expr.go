@@ -1,7 +1,6 @@
 package check
 
 import (
-	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,118 +47,10 @@ func (c *cache[K, V]) get(k K, make func() V) V {
 
 func of(t *ir.Type, x ir.Expr, n ast.Node) *operand { return &operand{t: &typ{Type: t}, x: x, node: n} }
 
-func integerLit(v uint64, n ast.Node) *operand {
-	t := ir.I64
-	if v > math.MaxInt64 {
-		t = ir.U64
-	}
-	o := of(t, &ir.Const{T: t, V: v}, n)
-	o.known = true
-	return o
-}
-
 func (c *checker) strLit(s string, n ast.Node) *operand {
 	o := of(ir.TextType(len(s)+1), &ir.String{T: ir.TextType(len(s) + 1), S: s}, n)
 	o.str = &s
 	return o
-}
-
-// constant is the value of an expression that is known before the script runs.
-func (c *checker) constant(x ast.Expr) (uint64, bool) {
-	switch x := x.(type) {
-	case *ast.Int:
-		return x.Value, true
-	case *ast.Char:
-		return uint64(x.Value), true
-	case *ast.Bool:
-		if x.Value {
-			return 1, true
-		}
-		return 0, true
-	case *ast.Ident:
-		k, ok := c.consts[x.Name]
-		return k.value, ok
-	case *ast.ParamRef:
-		n, err := strconv.ParseInt(c.param(x.N), 0, 64)
-		return uint64(n), err == nil || c.param(x.N) == ""
-	case *ast.ParamCount:
-		return uint64(len(c.o.Params)), true
-	case *ast.Comptime:
-		return c.constant(x.X)
-	case *ast.Unary:
-		v, ok := c.constant(x.X)
-		switch x.Op {
-		case "-":
-			return -v, ok
-		case "~":
-			return ^v, ok
-		case "!":
-			return truth(v == 0), ok
-		}
-	case *ast.Binary:
-		a, ok := c.constant(x.X)
-		b, ok2 := c.constant(x.Y)
-		if !ok || !ok2 {
-			return 0, false
-		}
-		switch x.Op {
-		case "+":
-			return a + b, true
-		case "-":
-			return a - b, true
-		case "*":
-			return a * b, true
-		case "/":
-			if b != 0 {
-				return uint64(int64(a) / int64(b)), true
-			}
-		case "%":
-			if b != 0 {
-				return uint64(int64(a) % int64(b)), true
-			}
-		case "<<":
-			return a << (b & 63), true
-		case ">>":
-			return uint64(int64(a) >> (b & 63)), true
-		case "&":
-			return a & b, true
-		case "|":
-			return a | b, true
-		case "^":
-			return a ^ b, true
-		case "==":
-			return truth(a == b), true
-		case "!=":
-			return truth(a != b), true
-		case "<":
-			return truth(int64(a) < int64(b)), true
-		case ">":
-			return truth(int64(a) > int64(b)), true
-		case "<=":
-			return truth(int64(a) <= int64(b)), true
-		case ">=":
-			return truth(int64(a) >= int64(b)), true
-		}
-	case *ast.Sizeof:
-		if t := c.named(x.Type); t != nil {
-			return uint64(t.Size), true
-		}
-	}
-	return 0, false
-}
-
-func truth(b bool) uint64 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func (c *checker) param(n uint64) string {
-	if n == 0 || n > uint64(len(c.o.Params)) {
-		return ""
-	}
-	return c.o.Params[n-1]
 }
 
 // scalar checks an expression that must be a number, a truth or an address.
@@ -488,11 +379,6 @@ func (c *checker) operate(op ir.BinaryOp, a, b *operand, x ast.Node) *operand {
 	return out
 }
 
-func negative(o *operand) bool {
-	k, ok := o.x.(*ir.Const)
-	return ok && k.T.Signed && int64(k.V) < 0
-}
-
 // either joins the types of two alternatives.
 func (c *checker) either(a, b *operand, n ast.Node) (*typ, bool) {
 	if a == nil || b == nil {
@@ -619,15 +505,6 @@ func (c *checker) cast(x *ast.Cast) *operand {
 	}
 	c.errorf(x, "", "cannot cast from %s to %s", describe(v.t), describe(t))
 	return nil
-}
-
-// cut is a number as one of a type.
-func cut(v uint64, t *ir.Type) uint64 {
-	n := 64 - 8*t.Size
-	if t.Signed {
-		return uint64(int64(v<<n) >> n)
-	}
-	return v << n >> n
 }
 
 func (c *checker) tuple(elems []ast.Expr, names []string, n ast.Node) *operand {

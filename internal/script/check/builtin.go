@@ -1,0 +1,251 @@
+package check
+
+import (
+	"ferrotrace/internal/location"
+	"ferrotrace/internal/program/ir"
+	"ferrotrace/internal/script/ast"
+	"strconv"
+	"strings"
+)
+
+// ident is a bare name: a builtin value or a constant.
+func (c *checker) ident(x *ast.Ident) *operand {
+	if k, ok := c.consts[x.Name]; ok {
+		o := integerLit(k.value, x)
+		if k.enum.Enum != "" {
+			t := *o.t.Type
+			t.Enum = k.enum
+			o.t = &typ{Type: &t}
+			o.x = &ir.Const{T: &t, V: k.value}
+			o.known = false
+		}
+		return o
+	}
+	b := func(t *ir.Type, k ir.BuiltinKind) *operand { return of(t, &ir.Builtin{T: t, Kind: k}, x) }
+	inProcess := func() bool {
+		if c.h.site == nil {
+			c.errorf(x, "", "%s is that of a process that hits a probe: there is none here", x.Name)
+			return false
+		}
+		return true
+	}
+	switch x.Name {
+	case "pid":
+		return b(ir.U32, ir.Pid)
+	case "tid":
+		return b(ir.U32, ir.Tid)
+	case "uid":
+		return b(ir.U32, ir.UID)
+	case "gid":
+		return b(ir.U32, ir.GID)
+	case "cpu":
+		return b(ir.U32, ir.CPU)
+	case "rand":
+		return b(ir.U32, ir.Rand)
+	case "cgroup":
+		return b(ir.U64, ir.Cgroup)
+	case "ncpus":
+		return integerLit(uint64(max(c.o.CPUs, 1)), x)
+	case "comm":
+		return b(ir.TextType(16), ir.Comm)
+	case "nsecs":
+		return b(ir.U64, ir.Now)
+	case "elapsed":
+		return of(ir.U64, &ir.Binary{T: ir.U64, Op: ir.Sub, X: now, Y: &ir.Const{T: ir.U64, V: c.o.Start}}, x)
+	case "cpid":
+		if c.o.PID == 0 {
+			c.errorf(x, "", "cpid is the process that -c started")
+			return nil
+		}
+		return integerLit(uint64(c.o.PID), x)
+	case "usermode":
+		return integerLit(1, x)
+	case "func":
+		if c.h.site == nil {
+			c.errorf(x, "", "func is that of a uprobe")
+			return nil
+		}
+		return b(ir.NameType, ir.FuncName)
+	case "probe":
+		if c.h.site == nil {
+			return of(ir.NameType, &ir.Const{T: ir.NameType, V: c.name(pointName(c.h.point))}, x)
+		}
+		return b(ir.NameType, ir.ProbeName)
+	case "probetype":
+		return c.strLit(string(c.h.point.Provider), x)
+	case "args":
+		if c.h.site == nil || c.h.ret {
+			c.errorf(x, "", "args are those of a uprobe")
+			return nil
+		}
+		c.errorf(x, "args.NAME is one; print(args) shows them all", "all arguments together are no value")
+		return nil
+	case "retval":
+		if c.h.site == nil || !c.h.ret {
+			c.errorf(x, "", "retval is that of a uretprobe")
+			return nil
+		}
+		if c.h.site.Result == nil {
+			c.errorf(x, "", "%s returns nothing that is known", c.h.site.Func)
+			return nil
+		}
+		return c.siteValue(Result, c.h.site.Result, "retval", x)
+	case "duration":
+		if c.h.site == nil || !c.h.ret {
+			c.errorf(x, "", "duration is that of a uretprobe")
+			return nil
+		}
+		if c.h.duration == nil {
+			c.h.duration = c.temp(ir.U64)
+		}
+		known := &ir.Binary{T: ir.BoolType, Op: ir.Ne, X: c.h.duration, Y: &ir.Const{T: ir.U64}}
+		return of(ir.U64, &ir.Require{C: known, X: c.h.duration}, x)
+	case "ustack":
+		if !inProcess() {
+			return nil
+		}
+		return c.stack(maxFrames)
+	}
+	if n, ok := argNumber(x.Name, "arg"); ok {
+		if !inProcess() {
+			return nil
+		}
+		if n >= len(argRegisters) {
+			c.errorf(x, "sargN are those on the stack", "only %d arguments are in registers", len(argRegisters))
+			return nil
+		}
+		return of(ir.U64, &ir.Register{Reg: argRegisters[n]}, x)
+	}
+	if n, ok := argNumber(x.Name, "sarg"); ok && inProcess() {
+		sp := &ir.Register{Reg: location.RSP}
+		return of(ir.U64, &ir.Load{T: ir.U64, Addr: plus(sp, int64(8*(n+1)))}, x)
+	}
+	switch x.Name {
+	case "kstack", "curtask", "jiffies", "numaid", "ppid", "username", "ctx":
+		c.errorf(x, "", "%s is not there: ferrotrace looks at user space", x.Name)
+	default:
+		c.errorf(x, nearest(x.Name, builtinNames), "unknown identifier: %s", x.Name)
+	}
+	return nil
+}
+
+var builtinNames = []string{"pid", "tid", "uid", "gid", "cpu", "rand", "cgroup", "ncpus", "comm", "nsecs", "elapsed", "cpid", "func", "probe", "probetype", "args", "retval", "duration", "ustack"}
+
+// argRegisters are those of the System V psABI, 3.2.3.
+var argRegisters = []location.Reg{location.RDI, location.RSI, location.RDX, location.RCX, location.R8, location.R9}
+
+func argNumber(name, prefix string) (int, bool) {
+	digits, ok := strings.CutPrefix(name, prefix)
+	if !ok || digits == "" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil && n >= 0 && n < 256
+}
+
+const maxFrames = 127
+
+func (c *checker) stack(n int) *operand {
+	t := &ir.Type{Kind: ir.Stack, Size: 8 + 8*n, Count: n}
+	return of(t, &ir.Builtin{T: t, Kind: ir.UserStack, N: n}, nil)
+}
+
+// pointName is what probe is for what belongs to no site.
+func pointName(p *ast.AttachPoint) string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return p.Raw
+}
+
+func (c *checker) reg(x *ast.Call) *operand {
+	name, ok := c.literal(x.Args[0], "reg()")
+	if !ok {
+		return nil
+	}
+	if c.h.site == nil {
+		c.errorf(x, "", "registers are those of a process that hits a probe: there is none here")
+		return nil
+	}
+	r, ok := registers[strings.TrimPrefix(name, "r")]
+	if !ok {
+		r, ok = registers[name]
+	}
+	if !ok {
+		c.errorf(x, "ax, bx, cx, dx, si, di, bp, sp, ip, r8 … r15", "'%s' is not a valid register on this architecture (x86-64)", name)
+		return nil
+	}
+	return of(ir.U64, &ir.Register{Reg: r}, x)
+}
+
+var registers = map[string]location.Reg{
+	"ax": location.RAX, "bx": location.RBX, "cx": location.RCX, "dx": location.RDX, "si": location.RSI, "di": location.RDI, "bp": location.RBP, "sp": location.RSP, "ip": location.RA,
+	"r8": location.R8, "r9": location.R9, "r10": location.R10, "r11": location.R11, "r12": location.R12, "r13": location.R13, "r14": location.R14, "r15": location.R15,
+}
+
+func (c *checker) nsecs(x *ast.Call) *operand {
+	clock := ir.Monotonic
+	if len(x.Args) == 1 {
+		id, ok := x.Args[0].(*ast.Ident)
+		if !ok {
+			c.errorf(x, "monotonic, boot, tai, sw_tai", "nsecs() wants the name of a clock")
+			return nil
+		}
+		switch id.Name {
+		case "monotonic":
+		case "boot":
+			clock = ir.Boot
+		case "tai", "sw_tai":
+			clock = ir.TAI
+		default:
+			c.errorf(x, "monotonic, boot, tai, sw_tai", "no clock is called %s", id.Name)
+			return nil
+		}
+	}
+	return of(ir.U64, &ir.Builtin{T: ir.U64, Kind: ir.Now, N: int(clock)}, x)
+}
+
+func (c *checker) ustack(x *ast.Call) *operand {
+	if c.h.site == nil {
+		c.errorf(x, "", "a stack is that of a process that hits a probe: there is none here")
+		return nil
+	}
+	n := uint64(maxFrames)
+	for _, a := range x.Args {
+		if id, ok := a.(*ast.Ident); ok {
+			switch id.Name {
+			case "bpftrace", "perf", "raw", "build_id":
+				continue
+			}
+		}
+		v, ok := c.constant(a)
+		if !ok || v == 0 || v > maxFrames {
+			c.errorf(a, "", "how many frames: 1 to %d", maxFrames)
+			return nil
+		}
+		n = v
+	}
+	o := c.stack(int(n))
+	o.node = x
+	return o
+}
+
+func (c *checker) usym(x *ast.Call) *operand {
+	o := c.scalar(x.Args[0])
+	if o == nil {
+		return nil
+	}
+	pair := ir.TupleOf(nil, []*ir.Type{ir.U64, ir.U64})
+	t := &ir.Type{Kind: ir.Symbol, Size: 16}
+	m := &ir.MakeTuple{T: pair, Elems: []ir.Expr{convert(o, ir.U64), &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Pid}}}}
+	return of(t, &ir.Cast{T: t, X: m}, x)
+}
+
+func (c *checker) uaddr(x *ast.Call) *operand {
+	c.errorf(x, "", "uaddr() is not there yet")
+	return nil
+}
+
+func (c *checker) named1(x *ast.Call) *operand {
+	return c.ident(&ast.Ident{Span: x.Span, Name: x.Name})
+}
