@@ -83,6 +83,9 @@ func (in *LineInstance) Plan(locals bool) (*LinePlan, error) {
 		if cfa, err := ix.cfa(s.Addr); err == nil {
 			s.CFA = cfa
 		}
+		if locals {
+			s.Locals = in.locals(fl, s.Addr)
+		}
 		p.Sites = append(p.Sites, s)
 	}
 	return p, nil

@@ -218,7 +218,7 @@ func (in *Instance) planInlined(ix *Index, fl *flow, p *Plan) {
 			s.CFA = cfa
 		}
 		for i := range p.Params {
-			place := ix.inInlined(fl, &p.Params[i], addr)
+			place := ix.inInlined(fl, &p.Params[i], in.Outer.Low(), addr)
 			if moved && !fl.keeps(place, addr, s.Addr) {
 				place = location.MissingPlace(int(p.Params[i].Type.Size), "unsupported: the kernel refuses a probe where it is")
 			}

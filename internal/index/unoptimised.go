@@ -15,7 +15,8 @@ import (
 // this:
 //
 //   - the debug info has a place for each variable, and it is one slot of the frame
-//     throughout: LLVM's optimisers make location lists of most and lose some;
+//     throughout, or for a parameter one that holds its address: LLVM's optimisers make
+//     other lists of places of most and lose some;
 //   - no two slots overlap in part: the optimiser's stack colouring lets variables whose
 //     lives don't meet share;
 //   - no register is saved that a callee must keep: LLVM's fast register allocator keeps
@@ -67,14 +68,20 @@ func (ix *Index) inSlots(outer *Instance) bool {
 			continue
 		}
 		list, err := e.Locations(dwarf.AttrLocation)
-		if err != nil || len(list) != 1 || !list[0].Whole {
+		if err != nil || len(list) == 0 {
 			return false
 		}
-		place, err := location.Compile(list[0].Expr, location.Context{Size: size, Unit: e.Unit})
-		if err != nil || !usesFrame(place) {
-			return false
+		for _, l := range list {
+			place, err := location.Compile(l.Expr, location.Context{Size: size, Unit: e.Unit})
+			switch {
+			case err != nil:
+				return false
+			case l.Whole && usesFrame(place):
+				slots = append(slots, place.FrameSlots()...)
+			case tag != dwarf.TagFormalParameter || !byAddress(place):
+				return false
+			}
 		}
-		slots = append(slots, place.FrameSlots()...)
 	}
 	slices.SortFunc(slots, func(a, b location.Slot) int { return int(a.Off - b.Off) })
 	for i := 1; i < len(slots); i++ {
@@ -84,6 +91,17 @@ func (ix *Index) inSlots(outer *Instance) bool {
 		}
 	}
 	return c.Err() == nil && len(slots) > 0
+}
+
+// byAddress says whether a place is that of a parameter that is passed by its address, in
+// a register at first and then where that has been spilled to.
+func byAddress(p location.Place) bool {
+	if len(p.Pieces) != 1 || p.Pieces[0].Kind != location.Memory {
+		return false
+	}
+	e := p.Pieces[0].Expr
+	return e[0].Kind == location.OpRegister && (len(e) == 1 && e[0].Arg == 0 && e[0].Reg != location.RSP ||
+		len(e) == 2 && e[0].Reg == location.RSP && e[1].Kind == location.OpDeref)
 }
 
 // declaredType is the type of a variable, which may stand at its abstract origin.

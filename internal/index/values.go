@@ -418,9 +418,10 @@ func hardware(r location.Reg) x86.Reg {
 	return x86.Reg(r) // rax and r8 to r15 have the same number
 }
 
-// inInlined finds the place of a parameter at an entry of an inlined instance.
-func (ix *Index) inInlined(fl *flow, p *Param, addr uint64) location.Place {
-	place, _ := ix.locate(p, addr, addr)
+// inInlined finds the place of a parameter at an entry of an inlined instance; low is the
+// first instruction of the function that it was inlined into.
+func (ix *Index) inInlined(fl *flow, p *Param, low, addr uint64) location.Place {
+	place, _ := ix.locate(p, low, addr)
 	if fl.base != nil {
 		place = place.Rebase(fl.base)
 	}
