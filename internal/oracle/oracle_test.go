@@ -240,7 +240,7 @@ func TestTraps(t *testing.T) {
 
 // TestFlow: recursion, threads, panics and other ends.
 func TestFlow(t *testing.T) {
-	each(t, profiles[:2], func(t *testing.T, p fixture.Profile, rt string) {
+	each(t, append(profiles[:2:2], fixture.Musl), func(t *testing.T, p fixture.Profile, rt string) {
 		for _, story := range []string{"recursion", "exits", "threads", "panics", "jump", "die", "signal"} {
 			t.Run(story, func(t *testing.T) {
 				truth, events := run(t, rt, "trace", "flow::**", "--", fixture.Build(t, "flow", p), story)
@@ -291,7 +291,7 @@ func TestCounts(t *testing.T) {
 func TestKinds(t *testing.T) {
 	each(t, []fixture.Profile{fixture.NonPIE, fixture.Static, fixture.StaticPIE, fixture.DebugDWARF5, fixture.Opt1, fixture.Abort,
 		fixture.Packed, fixture.PackedDWARF5, fixture.Unpacked, fixture.UnpackedDebug,
-		fixture.OptZ, fixture.Thin, fixture.OneUnit, fixture.LTO, fixture.FramePointers}, func(t *testing.T, p fixture.Profile, rt string) {
+		fixture.OptZ, fixture.Thin, fixture.OneUnit, fixture.MuslDebug, fixture.MuslNonPIE, fixture.LTO, fixture.FramePointers}, func(t *testing.T, p fixture.Profile, rt string) {
 		truth, events := run(t, rt, "trace", "flow::**", "--", fixture.Build(t, "flow", p), "recursion")
 		if v := check(t, truth, events, nil); v.Calls == 0 || v.Right == 0 {
 			t.Error("nothing was compared")
