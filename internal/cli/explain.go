@@ -34,15 +34,11 @@ not there: why, and what to do about it.`,
 			if len(patterns) == 0 {
 				return usageError("ferrotrace list "+file+" shows which there are", "no function to explain is named")
 			}
-			ix, err := f.index(cmd, file)
+			ix, functions, lines, err := f.search(cmd, file, patterns)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, f.closeIndex(cmd, ix)) }()
-			functions, lines, err := f.select_(cmd, ix, patterns)
-			if err != nil {
-				return err
-			}
 			if lack := ix.Lack(); lack != "" {
 				f.warn(cmd, "%s", lack)
 			}

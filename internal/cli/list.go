@@ -11,6 +11,7 @@ import (
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/index/store"
 	"ferrotrace/internal/rust/path"
+	"ferrotrace/internal/session"
 	"ferrotrace/internal/target"
 )
 
@@ -30,15 +31,11 @@ without types means all of them. Without a PATTERN, all Rust functions are liste
 			if err != nil {
 				return err
 			}
-			ix, err := f.index(cmd, file)
+			ix, functions, lines, err := f.search(cmd, file, patterns)
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, f.closeIndex(cmd, ix)) }()
-			functions, lines, err := f.select_(cmd, ix, patterns)
-			if err != nil {
-				return err
-			}
 			if lack := ix.Lack(); lack != "" {
 				f.warn(cmd, "%s", lack)
 			}
@@ -81,6 +78,39 @@ func (f *flags) object(cmd *cobra.Command, args []string) (file string, patterns
 		return "", nil, usageError(how, "no file is named")
 	}
 	return args[0], args[1:], nil
+}
+
+// search finds what patterns name in a file or, if there is nothing in that of a process,
+// in the first of its Rust libraries that has something. The index is the caller's to close.
+func (f *flags) search(cmd *cobra.Command, file string, patterns []string) (*index.Index, []*index.Function, []*index.Line, error) {
+	ix, functions, lines, err := f.searchFile(cmd, file, patterns)
+	var none *index.NoMatchError
+	if !errors.As(err, &none) || len(f.pids) == 0 {
+		return ix, functions, lines, err
+	}
+	p, perr := target.Open(f.pids[0])
+	if perr != nil {
+		return nil, nil, nil, perr
+	}
+	defer p.Close()
+	for _, l := range session.Libraries(p) {
+		if ix, functions, lines, err := f.searchFile(cmd, l[0], patterns); err == nil {
+			return ix, functions, lines, nil
+		}
+	}
+	return nil, nil, nil, err
+}
+
+func (f *flags) searchFile(cmd *cobra.Command, file string, patterns []string) (*index.Index, []*index.Function, []*index.Line, error) {
+	ix, err := f.index(cmd, file)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	functions, lines, err := f.select_(cmd, ix, patterns)
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, f.closeIndex(cmd, ix))
+	}
+	return ix, functions, lines, nil
 }
 
 // index reads a file, which may take its time.

@@ -108,6 +108,11 @@ func (r *run) openTarget(ctx context.Context) error {
 		r.who.PIDs = append(r.who.PIDs, pid)
 		paths = append(paths, [2]string{p.Path, p.Exe})
 	}
+	if r.o.Binary == "" && r.o.DebugFile == "" {
+		for _, p := range r.procs {
+			paths = append(paths, Libraries(p)...)
+		}
+	}
 	name := r.o.Binary
 	if name == "" && len(r.o.Command) > 0 {
 		name = r.o.Command[0]

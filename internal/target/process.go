@@ -251,3 +251,21 @@ func gone(err error) error {
 	}
 	return err
 }
+
+// Libraries are the files beside its executable that the process has mapped code of now,
+// by the path that opens them from here and by the process's own.
+func (p *Process) Libraries() (files [][2]string, err error) {
+	ms, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[uint64]bool{}
+	for _, m := range ms {
+		if !m.Exec || m.Inode == 0 || m.Path == p.Exe || !filepath.IsAbs(m.Path) || seen[m.Inode] {
+			continue
+		}
+		seen[m.Inode] = true
+		files = append(files, [2]string{p.FilePath(m), m.Path})
+	}
+	return files, nil
+}
