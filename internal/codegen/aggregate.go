@@ -10,24 +10,6 @@ import (
 // the same CPU, or interrupted by a signal's handler in process, so what is added is
 // added atomically, and extremes are exchanged against what they were compared with.
 
-// Offsets in a value of Avg, Stats, Min and Max. Min and Max hold the largest of what
-// ranks the numbers, so that zeros are the least of all.
-const (
-	aggSum   = 0
-	aggCount = 8
-	aggRank  = 0
-	aggSet   = 8
-)
-
-// An entry of a Series: the interval's number plus one, a value, and how many values it
-// is made of.
-const (
-	seriesInterval = 0
-	seriesValue    = 8
-	seriesCount    = 16
-	seriesSize     = 24
-)
-
 func (g *handler) aggregate(s *ir.Aggregate) {
 	f := g.f
 	t := g.s.Maps[s.Map].Value
@@ -62,14 +44,14 @@ func (g *handler) aggregate(s *ir.Aggregate) {
 	case ir.Avg, ir.Stats:
 		f.load(r1, r7, x, u64)
 		f.atomic(asm.AddAtomic, r9, r1)
-		f.addImm(r9, aggCount)
+		f.addImm(r9, ir.AggCount)
 		times()
 		f.atomic(asm.AddAtomic, r9, r1)
 	case ir.Min, ir.Max:
 		f.load(r2, r7, x, u64)
 		g.rank(t)
-		g.greatest(r9, aggRank)
-		f.storeImm(r9, aggSet, 1, u64)
+		g.greatest(r9, ir.AggRank)
+		f.storeImm(r9, ir.AggSet, 1, u64)
 	case ir.Hist, ir.LHist:
 		f.load(r1, r7, x, u64)
 		if t.Kind == ir.Hist {
@@ -89,8 +71,7 @@ func (g *handler) aggregate(s *ir.Aggregate) {
 	f.place(done)
 }
 
-// rank makes of the number in r2 one whose order is that of the numbers, for Max, or the
-// opposite one, for Min, unsigned.
+// rank makes of the number in r2 what ir.Type.Rank does.
 func (g *handler) rank(t *ir.Type) {
 	f := g.f
 	if t.Signed {
@@ -173,36 +154,41 @@ func (g *handler) linear(t *ir.Type) {
 func (g *handler) series(t *ir.Type, x int) {
 	f := g.f
 	mine := g.label("mine")
+	now := g.temp(8)
 	f.helper(asm.FnKtimeGetNs)
+	f.store(r7, now, r0, u64)
 	f.imm(r1, int64(t.Every))
 	f.emit(asm.Div.Reg(r0, r1))
 	f.mov(r2, r0)
 	f.addImm(r2, 1)
 	f.emit(asm.Mod.Imm(r0, int32(t.Count)))
 	f.emit(asm.JGE.Imm(r0, int32(t.Count), mine)) // never: for the verifier
-	f.emit(asm.Mul.Imm(r0, seriesSize), asm.Add.Reg(r9, r0))
-	f.load(r0, r9, seriesInterval, u64)
+	f.emit(asm.Mul.Imm(r0, ir.SeriesSize), asm.Add.Reg(r9, r0))
+	f.load(r0, r9, ir.SeriesInterval, u64)
 	f.emit(asm.JEq.Reg(r0, r2, mine))
-	ins := asm.CmpXchg.Mem(r9, r2, asm.DWord, seriesInterval)
+	ins := asm.CmpXchg.Mem(r9, r2, asm.DWord, ir.SeriesInterval)
 	ins.Constant = int64(asm.CmpXchg) >> 8
 	f.emit(ins)
-	f.storeImm(r9, seriesValue, 0, u64)
-	f.storeImm(r9, seriesCount, 0, u64)
+	f.storeImm(r9, ir.SeriesValue, 0, u64)
+	f.storeImm(r9, ir.SeriesCount, 0, u64)
 	f.place(mine)
 	f.load(r2, r7, x, u64)
 	switch t.Agg {
 	case ir.Min, ir.Max:
 		g.rank(t)
-		g.greatest(r9, seriesValue)
+		g.greatest(r9, ir.SeriesValue)
 	case ir.Sum, ir.Avg, ir.Stats:
-		ins := asm.AddAtomic.Mem(r9, r2, asm.DWord, seriesValue)
+		ins := asm.AddAtomic.Mem(r9, r2, asm.DWord, ir.SeriesValue)
 		ins.Constant = int64(asm.AddAtomic) >> 8
 		f.emit(ins)
-	default:
-		f.store(r9, seriesValue, r2, u64)
+	case ir.Void:
+		f.store(r9, ir.SeriesValue, r2, u64)
+		f.load(r1, r7, now, u64)
+		f.store(r9, ir.SeriesCount, r1, u64)
+		return
 	}
 	f.imm(r1, 1)
-	add := asm.AddAtomic.Mem(r9, r1, asm.DWord, seriesCount)
+	add := asm.AddAtomic.Mem(r9, r1, asm.DWord, ir.SeriesCount)
 	add.Constant = int64(asm.AddAtomic) >> 8
 	f.emit(add)
 }
@@ -230,13 +216,13 @@ func (g *handler) sumUp(m, key int, t *ir.Type) {
 		f.emit(asm.Add.Reg(r2, r1))
 		f.store(r7, sum, r2, u64)
 		if vt.Kind == ir.Avg || vt.Kind == ir.Stats {
-			f.load(r1, r0, aggCount, u64)
+			f.load(r1, r0, ir.AggCount, u64)
 			f.load(r2, r7, count, u64)
 			f.emit(asm.Add.Reg(r2, r1))
 			f.store(r7, count, r2, u64)
 		}
 	case ir.Min, ir.Max:
-		f.load(r2, r0, aggSet, u64)
+		f.load(r2, r0, ir.AggSet, u64)
 		f.emit(asm.JEq.Imm(r2, 0, next))
 		f.storeImm(r7, count, 1, u64)
 		f.load(r2, r7, sum, u64)

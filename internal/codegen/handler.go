@@ -473,7 +473,7 @@ func valueSize(t *ir.Type) int {
 	case ir.Hist, ir.LHist:
 		return 8 * t.Buckets()
 	case ir.Series:
-		return seriesSize * t.Count
+		return ir.SeriesSize * t.Count
 	}
 	return align8(t.Size)
 }

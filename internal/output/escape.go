@@ -61,10 +61,10 @@ func Escape(s string) string {
 	return b.String()
 }
 
-// escapeJSON does for a line of JSON what encoding/json leaves undone: it lets
+// EscapeJSON does for a line of JSON what encoding/json leaves undone: it lets
 // DEL, C1 and direction marks pass. All that is not ASCII stands in strings, so
 // the escape can be put in anywhere.
-func escapeJSON(line []byte) []byte {
+func EscapeJSON(line []byte) []byte {
 	var out []byte
 	done := 0
 	for i := 0; i < len(line); {

@@ -24,7 +24,7 @@ func JSONLine(w io.Writer, typ string, data any) error {
 	if err != nil {
 		return fmt.Errorf("write %s as JSON: %w", typ, err)
 	}
-	_, err = w.Write(escapeJSON(b.Bytes()))
+	_, err = w.Write(EscapeJSON(b.Bytes()))
 	return err
 }
 

@@ -133,3 +133,8 @@ func printable(name string) string {
 	}
 	return string(appendStr(nil, []byte(name), false))
 }
+
+// Quote returns s as {:?} writes a string, in its quotes.
+func Quote(s string) string {
+	return string(append(appendStr([]byte{'"'}, []byte(s), false), '"'))
+}
