@@ -20,41 +20,64 @@ const maxCallees = 4
 func (in *Instance) settlePointees(ix *Index, fl *flow, params []Param) {
 	for i := range params {
 		p := &params[i]
-		for _, src := range fl.pointers(ix, p, in.Low()) {
-			p.unread = p.unread || !fl.code.ReadsThrough(src, ix.callee(maxCallees))
+		for _, to := range fl.pointers(ix, p, in.Low()) {
+			used := fl.code.ReadsThrough(to.addr, ix.callee(maxCallees)) || to.object && fl.code.CallsThrough(to.vtable)
+			p.unread = p.unread || !used
 		}
 	}
+}
+
+// lead is where the address of something is, and that of its vtable if it is an object:
+// whatever its methods are, they are given its address.
+type lead struct {
+	addr   x86.Source
+	object bool
+	vtable x86.Source
 }
 
 // pointers is where the addresses are that a parameter leads to memory by, as far as
 // they are not in the function's own frame: what is there was stored for its address
 // to be used, or in code that is not optimised.
-func (fl *flow) pointers(ix *Index, p *Param, low uint64) (sources []x86.Source) {
+func (fl *flow) pointers(ix *Index, p *Param, low uint64) (leads []lead) {
 	edges, _ := p.Type.Edges()
 	if len(edges) == 0 && p.Type.Size <= 8 {
 		return nil
 	}
 	place, _ := ix.locate(p, low, low)
 	if r := pointerReg(place); r >= 0 {
-		return []x86.Source{{Reg: hardware(location.Reg(r))}}
+		return []lead{{addr: x86.Source{Reg: hardware(location.Reg(r))}}}
 	}
 	if off, ok := fl.callersSlot(ix, p, low); ok {
 		if p.stack == addressThere {
-			return []x86.Source{{Reg: x86.NoReg, Slot: off}}
+			return []lead{{addr: x86.Source{Reg: x86.NoReg, Slot: off}}}
 		}
 		for _, e := range edges {
-			sources = append(sources, x86.Source{Reg: x86.NoReg, Slot: off + e.Ptr})
+			to := lead{addr: x86.Source{Reg: x86.NoReg, Slot: off + e.Ptr}, object: e.Elem.Object()}
+			to.vtable = x86.Source{Reg: x86.NoReg, Slot: off + e.Len}
+			leads = append(leads, to)
 		}
-		return sources
+		return leads
 	}
-	for _, e := range edges {
+	at := func(off int64) (src x86.Source, ok bool) {
 		for _, q := range place.Pieces {
-			if q.Kind == location.Register && int64(q.Offset) == e.Ptr && q.Size == 8 {
-				sources = append(sources, x86.Source{Reg: hardware(q.Reg)})
+			if q.Kind == location.Register && int64(q.Offset) == off && q.Size == 8 {
+				return x86.Source{Reg: hardware(q.Reg)}, true
 			}
 		}
+		return src, false
 	}
-	return sources
+	for _, e := range edges {
+		addr, ok := at(e.Ptr)
+		if !ok {
+			continue
+		}
+		to := lead{addr: addr}
+		if e.Elem.Object() {
+			to.vtable, to.object = at(e.Len)
+		}
+		leads = append(leads, to)
+	}
+	return leads
 }
 
 // callee answers for Func.ReadsThrough.

@@ -236,3 +236,18 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+// TestObject: a vtable is told by its address as linked, if the record has the load bias.
+func TestObject(t *testing.T) {
+	dyn := &types.Type{Name: "dyn T", Kind: types.Dyn}
+	s := &Schema{Objects: map[*types.Type]map[uint64]*types.Type{dyn: {0x100: tU32, 0x200: nil}}}
+	m := &memory{schema: s, bias: 0x7000, biased: true}
+	for addr, want := range map[uint64]*types.Type{0x7100: tU32, 0x7200: nil, 0x100: nil, 0: nil} {
+		if got, ok := m.Object(dyn, addr); got != want || !ok {
+			t.Errorf("%#x: %v, %t", addr, got, ok)
+		}
+	}
+	if _, ok := (&memory{schema: s}).Object(dyn, 0x100); ok {
+		t.Error("a vtable is known without a bias")
+	}
+}

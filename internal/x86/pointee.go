@@ -47,7 +47,7 @@ func (f *Func) ReadsThrough(src Source, callee func(in *Inst, reg Reg) (reads, o
 			continue // whatever this path does later
 		case address&set != 0 && in.MemWrite:
 			return false
-		case in.Kind == Call || in.Kind == CallIndirect || in.Kind == Jmp && !f.Contains(in.Target) || in.Kind == JmpIndirect && f.tableAt(i) == nil:
+		case in.Kind == Call || in.Kind == CallIndirect || in.Kind == Jmp && !f.Contains(in.Target) || f.tailCalls(i):
 			if f.passes(in, set, src.Reg, callee) {
 				reads = true
 				continue

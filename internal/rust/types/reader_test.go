@@ -90,7 +90,7 @@ func build(entries ...*die) dwarf.Sections {
 				info = append(info, byte(a.val.(int)))
 			case dwarf.FormData8:
 				info = binary.LittleEndian.AppendUint64(info, uint64(a.val.(int)))
-			case dwarf.FormBlock1:
+			case dwarf.FormBlock1, dwarf.FormExprloc:
 				b := a.val.([]byte)
 				info = append(append(info, byte(len(b))), b...)
 			case dwarf.FormRef4:
