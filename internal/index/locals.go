@@ -16,6 +16,7 @@ type variable struct {
 	line      int // where it is declared, in file
 	file      string
 	parameter bool
+	scope     []x86.Range // where it is in scope
 }
 
 // maxBlocks bounds lexical blocks, one in the other.
@@ -87,29 +88,32 @@ func (in *LineInstance) inScope(fl *flow, addr uint64, plain bool) []variable {
 	var vars []variable
 	known := map[dwarf.Offset]bool{}
 	for _, p := range params {
-		vars = append(vars, variable{Param: p, parameter: true})
+		vars = append(vars, variable{Param: p, parameter: true, scope: in.In.Ranges})
 		if p.entry != nil {
 			known[p.entry.Offset] = true
 		}
 	}
-	block := in.In.entry
+	block, scope := in.In.entry, in.In.Ranges
 	for range maxBlocks {
 		children, err := ix.children(block, dwarf.TagVariable, dwarf.TagFormalParameter, dwarf.TagLexicalBlock)
 		if err != nil {
 			return vars
 		}
+		inner := scope
 		block = 0
 		for _, e := range children {
 			if e.Tag == dwarf.TagLexicalBlock {
 				if ranges, _ := ix.ranges(e.Offset); block == 0 && contains(ranges, addr) {
-					block = e.Offset
+					block, inner = e.Offset, ranges
 				}
 				continue
 			}
 			if known[e.Offset] {
 				continue
 			}
-			v := variable{Param: Param{Name: inheritedName(e), Type: ix.declaredType(e), entry: e, ambiguous: in.In.Fn.Ambiguous && !in.In.Inlined}}
+			v := variable{scope: scope, Param: Param{
+				Name: inheritedName(e), Type: ix.declaredType(e), entry: e, ambiguous: in.In.Fn.Ambiguous && !in.In.Inlined,
+			}}
 			if n, owner, ok := e.Inherited(dwarf.AttrDeclLine); ok {
 				v.line = int(n.Number())
 				if f, _, ok := e.Inherited(dwarf.AttrDeclFile); ok {
@@ -125,6 +129,7 @@ func (in *LineInstance) inScope(fl *flow, addr uint64, plain bool) []variable {
 		if block == 0 {
 			return vars
 		}
+		scope = inner
 	}
 	return vars
 }
@@ -137,33 +142,6 @@ func inheritedName(e *dwarf.Entry) string {
 // missing is the place of a variable that can't be had.
 func (v *variable) missing(why string) location.Place {
 	return location.MissingPlace(max(int(v.Type.Size), 1), why)
-}
-
-// optimised is the place of a variable in optimised code: what the debug info says of
-// this address is believed, but frame slots only if they were just stored, and pointers
-// only as long as the code has a use for them.
-func (in *LineInstance) optimised(fl *flow, v *variable, addr uint64) location.Place {
-	ix := in.In.Fn.ix
-	if v.unread {
-		return v.missing(unread)
-	}
-	place := ix.inInlined(fl, &v.Param, in.In.Outer.Low(), addr)
-	if _, gone := place.Gone(); gone || !v.holdsPointers() {
-		return place
-	}
-	i, ok := fl.code.Index(addr)
-	if !ok || place.Pieces == nil {
-		return v.missing(uncertain)
-	}
-	for _, r := range registers(place) {
-		if !fl.code.ReadLater(i, hardware(r)) {
-			return v.missing(uncertain)
-		}
-	}
-	if len(registers(place)) == 0 && !constant(place) {
-		return v.missing(uncertain)
-	}
-	return place
 }
 
 // holdsPointers says whether there is memory behind the value that has to be valid.

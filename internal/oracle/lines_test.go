@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/fixture"
 )
@@ -18,7 +20,9 @@ const gone = "<gone>"
 // and the variables in scope there have the values that it prints. One that has no value
 // is not shown with any.
 func TestLines(t *testing.T) {
-	each(t, profiles, func(t *testing.T, p fixture.Profile, rt string) {
+	ps := append(slices.Clone(profiles), fixture.DebugDWARF5, fixture.Opt1, fixture.OptS, fixture.LTO, fixture.FramePointers)
+	each(t, ps, func(t *testing.T, p fixture.Profile, rt string) {
+		debug := p == fixture.Debug || p == fixture.DebugDWARF5
 		program := fixture.Build(t, "lines", p)
 		var patterns []string
 		for _, l := range fixture.Run(t, program) {
@@ -64,10 +68,12 @@ func TestLines(t *testing.T) {
 					case lines[i].Locals[n].Missing != "":
 						if a.Text != gone {
 							missing[lines[i].Locals[n].Missing]++
-							if i == 0 {
+							if i == 0 && debug {
 								t.Logf("%s: %s is %s", path, a.Name, lines[i].Locals[n].Missing)
 							}
 						}
+					case lines[i].Locals[n].Partial && a.Text != gone && !debug:
+						missing["in part"]++
 					case lines[i].Locals[n].Text != a.Text:
 						t.Errorf("%s: %s is shown as %s, and is %s", path, a.Name, lines[i].Locals[n].Text, a.Text)
 					default:
@@ -77,8 +83,8 @@ func TestLines(t *testing.T) {
 			}
 		}
 		t.Logf("%d lines, %d passes, %d values right, missing %v, %d lines uneven", len(patterns), len(truth), right, missing, uneven)
-		least := 25
-		if p.Name == fixture.Debug.Name {
+		least := 50
+		if debug {
 			least = 180
 			if len(missing)+uneven > 0 {
 				t.Error("in a debug build every pass is seen, and every variable that is in use has its value")
@@ -93,4 +99,38 @@ func TestLines(t *testing.T) {
 func inexact(e event.Event) bool {
 	l, ok := e.(event.Line)
 	return ok && !l.Exact
+}
+
+// TestEveryLine: with a probe on every line that has code, of the program and of what it
+// has from the standard library, the program does what it does without.
+func TestEveryLine(t *testing.T) {
+	each(t, []fixture.Profile{fixture.Debug, fixture.Release}, func(t *testing.T, p fixture.Profile, rt string) {
+		program := fixture.Build(t, "lines", p)
+		args := []string{"--locals"}
+		for n := 1; n < 360; n++ {
+			args = append(args, fmt.Sprintf("lines/src/main.rs:%d", n))
+			if rt == "user" {
+				args = append(args, fmt.Sprintf("core/src/fmt/mod.rs:%d", n))
+			}
+		}
+		want := fixture.Run(t, program)
+		got, events := run(t, rt, "trace", append(args, "--", program)...)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		n := 0
+		for _, e := range events {
+			switch e := e.(type) {
+			case event.Line:
+				n++
+			case event.Summary:
+				if e.Lost+e.LostExits > 0 {
+					t.Errorf("%+v", e)
+				}
+			}
+		}
+		if n < 200 {
+			t.Errorf("%d lines seen", n)
+		}
+	})
 }
