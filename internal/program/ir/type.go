@@ -54,7 +54,8 @@ type Type struct {
 	// one: Count, Sum, Avg, Min or Max; Void to keep the last.
 	Every time.Duration
 	Agg   TypeKind
-	// Format is a Stamp's, as strftime has it, and Clock where its nanoseconds are from.
+	// Format is a Stamp's, as strftime has it, and Clock where its nanoseconds are from; or a
+	// Stack's mode: "", "perf", "raw" or "build_id".
 	Format string
 	Clock  Clock
 }

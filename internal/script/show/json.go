@@ -25,6 +25,20 @@ func Line(w io.Writer, typ string, data JSON) error {
 	return err
 }
 
+// CountLine writes a line that says how many there are of something, attached_probes or
+// lost_events: it has the number twice.
+func CountLine(w io.Writer, typ, what string, n uint64) error {
+	_, err := fmt.Fprintf(w, "{\"type\": %s, \"count\": %d, \"data\": {%s: %d}}\n", Quote(typ), n, Quote(what), n)
+	return err
+}
+
+// MessageLine writes the line of an errorf or warnf, or of an error in a handler, with
+// where it stands in the script: line and column from 1.
+func MessageLine(w io.Writer, typ, message, file string, line, col int) error {
+	_, err := fmt.Fprintf(w, "{\"type\": %s, \"msg\": %s, \"filename\": %s, \"line\": %d, \"col\": %d}\n", Quote(typ), Quote(message), Quote(file), line, col)
+	return err
+}
+
 // Quote is s as a string. A byte that is not UTF-8 is written as \xNN.
 func Quote(s string) JSON {
 	if !utf8.ValidString(s) {

@@ -43,14 +43,16 @@ type Frame struct {
 	Addr uint64
 	// Return: Addr is where a call returns to. The first entry's is where the process is.
 	Return bool
-	// Module asks for the file too: "main+12 (/usr/bin/app)".
-	Module bool
+	// Mode asks for more: with PerfStack for the file behind the name, "main+12 (/bin/app)";
+	// with BuildIDStack for the file's build id and an offset in it instead: "6f2c…90 0x1234".
+	Mode string
 }
 
 // Stack modes: the Format of a Stack type. "" is bpftrace's default.
 const (
-	PerfStack = "perf" // with addresses and files
-	RawStack  = "raw"  // addresses only
+	PerfStack    = "perf"     // with addresses and files
+	RawStack     = "raw"      // addresses only
+	BuildIDStack = "build_id" // where in which build of a file
 )
 
 // Arg is a value: its bytes as they lie in memory, of which those that are missing are
@@ -223,25 +225,30 @@ func (p *printer) stack(t *ir.Type, b []byte) {
 	pid, addrs := stackOf(t, b)
 	p.write("\n")
 	for i, addr := range addrs {
-		if t.Format == RawStack {
-			p.write(strconv.FormatUint(addr, 16) + "\n")
-			continue
-		}
+		number := strconv.FormatUint(addr, 16)
 		var names []string
-		if p.e.Frames != nil {
-			names = p.e.Frames(Frame{PID: pid, Addr: addr, Return: i > 0, Module: t.Format == PerfStack})
+		if p.e.Frames != nil && t.Format != RawStack {
+			names = p.e.Frames(Frame{PID: pid, Addr: addr, Return: i > 0, Mode: t.Format})
+		}
+		indent := "        "
+		switch t.Format {
+		case RawStack, BuildIDStack:
+			indent = ""
+			if len(names) == 0 {
+				names = []string{number}
+			}
+		case PerfStack:
+			indent = "\t" + number + " "
+		default:
+			if p.compact {
+				indent = ""
+			}
 		}
 		if len(names) == 0 {
 			names = []string{hex(addr)}
 		}
 		for _, name := range names {
-			switch {
-			case t.Format == PerfStack:
-				p.write("\t" + strconv.FormatUint(addr, 16) + " ")
-			case !p.compact:
-				p.write("        ")
-			}
-			p.write(p.e.escape(name) + "\n")
+			p.write(indent + p.e.escape(name) + "\n")
 		}
 	}
 }

@@ -27,8 +27,11 @@ var env = &Env{
 			return nil
 		}
 		s := fmt.Sprintf("main+%d", f.Addr-0x1000)
-		if f.Module {
+		switch f.Mode {
+		case PerfStack:
 			s += " (/bin/app)"
+		case BuildIDStack:
+			return []string{fmt.Sprintf("6f2c90 0x%x", f.Addr)}
 		}
 		if f.Return {
 			return []string{"[inlined] f", s}
@@ -99,6 +102,7 @@ func TestValues(t *testing.T) {
 		{"no symbol", &ir.Type{Kind: ir.Symbol, Size: 16}, le(0x2000, 7), "0x2000", `"0x2000"`},
 		{"stack", stack(""), le(uint32(7), uint32(3), 0x1000, 0x1005, 0x9), "\n        main+0\n        [inlined] f\n        main+5\n        0x9\n", `"\n        main+0\n        [inlined] f\n        main+5\n        0x9\n"`},
 		{"stack, perf", stack(PerfStack), le(uint32(7), uint32(1), 0x1000), "\n\t1000 main+0 (/bin/app)\n", `"\n\t1000 main+0 (/bin/app)\n"`},
+		{"stack, build ids", stack(BuildIDStack), le(uint32(7), uint32(2), 0x1000, 0x2000), "\n6f2c90 0x1000\n2000\n", `"\n6f2c90 0x1000\n2000\n"`},
 		{"stack, raw, hostile count", stack(RawStack), le(uint32(7), uint32(0xffffffff), 0x1000, 2, 3, 4, 5), "\n1000\n2\n3\n", `"\n1000\n2\n3\n"`},
 		{"stack cut short", stack(RawStack), le(uint32(7), uint32(3), 0x1000), "\n1000\n", `"\n1000\n"`},
 		{"no stack", stack(""), nil, "\n", `"\n"`},
@@ -166,6 +170,20 @@ func TestRustValues(t *testing.T) {
 
 func TestLine(t *testing.T) {
 	var b strings.Builder
+	if err := CountLine(&b, "attached_probes", "probes", 3); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), `{"type": "attached_probes", "count": 3, "data": {"probes": 3}}`+"\n"; got != want {
+		t.Errorf("%s want %s", got, want)
+	}
+	b.Reset()
+	if err := MessageLine(&b, "errorf", "too \"large\"\n", "stdin", 1, 87); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), `{"type": "errorf", "msg": "too \"large\"\n", "filename": "stdin", "line": 1, "col": 87}`+"\n"; got != want {
+		t.Errorf("%s want %s", got, want)
+	}
+	b.Reset()
 	if err := Line(&b, "printf", Quote("a<b> \"c\"\n\x7f\u2028")); err != nil {
 		t.Fatal(err)
 	}
