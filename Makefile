@@ -48,8 +48,11 @@ test-kernels: setup build
 clean:
 	rm -rf bin .tools examples/*/target testdata/fixtures/target
 
-# Side-by-side measurements; FERROTRACE_BENCH_FILE names another program to index.
+# Side-by-side measurements. What is read is a server of public crates, built on the first
+# run; FERROTRACE_BENCH_FILE names another program.
 bench: setup
+	@[ -n "$(FERROTRACE_BENCH_FILE)" ] || cargo build --quiet --release --manifest-path bench/subject/Cargo.toml --target-dir bench/subject/target || \
+	 echo "skipped: the server of public crates could not be built; a small program is read in its place"
 	go test -run '^$$' -bench . -benchtime 3x ./bench
 
 # What takes long: a process stopped, changed and let go again and again, and its tracer

@@ -5,8 +5,6 @@
 package bench
 
 import (
-	"debug/dwarf"
-	"debug/elf"
 	"io"
 	"os"
 	"os/exec"
@@ -15,68 +13,7 @@ import (
 	"time"
 
 	"ferrotrace/internal/fixture"
-	"ferrotrace/internal/index"
-	"ferrotrace/internal/rust/path"
 )
-
-// file is the program whose debug info is read: FERROTRACE_BENCH_FILE, or a fixture.
-func file(b *testing.B) string {
-	if f := os.Getenv("FERROTRACE_BENCH_FILE"); f != "" {
-		return f
-	}
-	return fixture.Build(b, "values", fixture.Release)
-}
-
-// BenchmarkFind opens a file and finds the functions that a name means.
-func BenchmarkFind(b *testing.B) {
-	f := file(b)
-	p, err := path.ParsePattern("main")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		ix, err := index.Open(f, "")
-		if err != nil {
-			b.Fatal(err)
-		}
-		if len(ix.Find(p)) == 0 {
-			b.Fatal("main is not there")
-		}
-		ix.Close()
-	}
-}
-
-// BenchmarkGoDWARF is one pass of the standard library's reader over the same entries.
-func BenchmarkGoDWARF(b *testing.B) {
-	f := file(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		e, err := elf.Open(f)
-		if err != nil {
-			b.Fatal(err)
-		}
-		d, err := e.DWARF()
-		if err != nil {
-			b.Fatal(err)
-		}
-		entries := 0
-		for r := d.Reader(); ; entries++ {
-			e, err := r.Next()
-			if err != nil {
-				b.Fatal(err)
-			}
-			if e == nil {
-				break
-			}
-			_ = e.Val(dwarf.AttrName)
-		}
-		if entries == 0 {
-			b.Fatal("no entries")
-		}
-		e.Close()
-	}
-}
 
 // BenchmarkHit is what a call of a traced function costs more than one that is not
 // traced, in ns/hit; the program says how long its calls took.
