@@ -1,6 +1,9 @@
 package dwarf
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // abbrevKey names a table of abbreviations and all that the sizes of its forms hang on.
 type abbrevKey struct {
@@ -52,50 +55,58 @@ func (t *abbrevTable) get(code uint64) *abbrev {
 	return t.sparse[code]
 }
 
-// abbrevTable reads the table at key.off once for all units that share it.
+// abbrevTable reads the table at key.off for all units that share it: once, or by each of
+// those that ask at the same time, for most units have their own and need not wait for others.
 func (d *Data) abbrevTable(key abbrevKey, section []byte) *abbrevTable {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if t := d.abbrevs[key]; t != nil {
+	t, read := d.abbrevs[key], d.read
+	d.mu.Unlock()
+	if t != nil {
 		return t
 	}
-	t := d.parseAbbrevs(key, section)
+	t, n := d.parseAbbrevs(key, section, read)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if other := d.abbrevs[key]; other != nil {
+		return other
+	}
+	d.read += n
 	d.abbrevs[key] = t
 	return t
 }
 
-func (d *Data) parseAbbrevs(key abbrevKey, section []byte) *abbrevTable {
-	t := &abbrevTable{dense: make([]*abbrev, 1)}
+// parseAbbrevs also returns how many bytes the table has; read are those of all before.
+func (d *Data) parseAbbrevs(key abbrevKey, section []byte, read int) (t *abbrevTable, n int) {
+	t = &abbrevTable{dense: make([]*abbrev, 1, 64)}
 	if key.off >= uint64(len(section)) {
 		t.err = fmt.Errorf("%w: abbreviations at %#x of %#x", ErrDWARF, key.off, len(section))
-		return t
+		return t, 0
 	}
 	// Tables do not overlap, and units of several kinds that share one are few; a
 	// file in which each unit has its own beginning of one long table is refused.
-	if d.read > 16*d.abbrev {
+	if read > 16*d.abbrev {
 		t.err = fmt.Errorf("%w: abbreviations overlap", ErrDWARF)
-		return t
+		return t, 0
 	}
 	b := buf{b: section, pos: int(key.off)}
-	defer func() { d.read += b.pos - int(key.off) }()
 	for {
 		code := b.uleb()
 		if b.bad {
 			t.err = b.err("abbreviations")
-			return t
+			return t, b.pos - int(key.off)
 		}
 		if code == 0 {
-			return t
+			return t, b.pos - int(key.off)
 		}
 		a := parseAbbrev(&b, key)
 		if b.bad {
 			t.err = b.err("abbreviations")
-			return t
+			return t, b.pos - int(key.off)
 		}
 		switch {
 		case t.get(code) != nil:
 			t.err = fmt.Errorf("%w: abbreviation %d twice", ErrDWARF, code)
-			return t
+			return t, b.pos - int(key.off)
 		case code == uint64(len(t.dense)):
 			t.dense = append(t.dense, a)
 		default:
@@ -116,6 +127,8 @@ func parseAbbrev(b *buf, key abbrevKey) *abbrev {
 	a.tag = Tag(tag)
 	a.children = b.u8() != 0
 	off, step := int32(0), int32(0)
+	var room [24]attrSpec
+	specs := room[:0]
 	known := true // whether off is the offset of the next value
 	for {
 		attr, form := b.uleb(), b.uleb()
@@ -148,8 +161,9 @@ func parseAbbrev(b *buf, key abbrevKey) *abbrev {
 		if s.attr == AttrSibling {
 			a.sibling = true
 		}
-		a.specs = append(a.specs, s)
+		specs = append(specs, s)
 	}
+	a.specs = slices.Clone(specs)
 	a.fixed, a.tail = -1, step
 	if known {
 		a.fixed = off
