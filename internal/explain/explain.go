@@ -157,7 +157,7 @@ func located(p *index.Plan, i int, param index.Param, in *index.Instance) event.
 func inFuture(future event.Located, arg *types.Argument) event.Located {
 	l := event.Located{Name: arg.Label(), Rust: arg.Type.Name, Missing: future.Missing}
 	if future.Missing == "" {
-		l.Where = "in the future at " + future.Where
+		l.Where = "in the future that " + future.Where + " leads to"
 	}
 	return l
 }

@@ -117,23 +117,25 @@ func asDebugInfo(symbol string, segments []string) string {
 	return strings.Join(withoutBodies(of), "::")
 }
 
-// poll makes of a parameter of an async body, the pinned future, what a poll is told by.
-func (ix *Index) poll(in *Instance, params []Param) {
+// poll makes of the parameters of an async body that one by which a poll is told: the
+// pinned future, which compilers before 1.64 leave out. Others are the executor's.
+func (ix *Index) poll(in *Instance, params []Param) []Param {
 	if len(params) == 0 {
-		return
-	}
-	future := params[0].Type.Polled()
-	if future == nil {
-		return
+		return params
 	}
 	d := ix.describe(in.Fn.abstract)
 	if !strings.HasPrefix(d.name, "{async_") {
-		return
+		return params
 	}
+	future := params[0].Type.Polled()
+	if future == nil {
+		return slices.DeleteFunc(params, func(p Param) bool { return strings.HasSuffix(p.Type.Name, "::ResumeTy") })
+	}
+	params = params[:1]
 	params[0].Poll = true
 	args, ok := future.Arguments()
 	if !ok {
-		return
+		return params
 	}
 	params[0].Args = []types.Argument{}
 	names := ix.variableNames(in.Fn.abstract)
@@ -141,6 +143,7 @@ func (ix *Index) poll(in *Instance, params []Param) {
 		a.Shared = names[a.Name] > 1
 		params[0].Args = append(params[0].Args, a)
 	}
+	return params
 }
 
 // variableNames says how often each name is one of a variable in the blocks of a

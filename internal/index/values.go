@@ -126,11 +126,7 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 			}
 		}
 	}
-	ix.poll(in, params)
-	if len(params) > 0 && params[0].Args != nil {
-		params = params[:1] // the rest is of the executor
-	}
-	return params, nil
+	return ix.poll(in, params), nil
 }
 
 // unknownType stands for a type that the debug info does not state or that can't be

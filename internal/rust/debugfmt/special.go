@@ -85,8 +85,10 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 var forwards = map[string]bool{
 	"core::num::wrapping::Wrapping":     true,
 	"core::num::saturating::Saturating": true,
-	"core::ptr::non_null::NonNull":      true,
-	"core::ptr::unique::Unique":         true,
+	// What futures of async functions and blocks were in until 1.68.
+	"core::future::from_generator::GenFuture": true,
+	"core::ptr::non_null::NonNull":            true,
+	"core::ptr::unique::Unique":               true,
 }
 
 // opaque are types whose Debug impl shows something else than their fields, which
