@@ -31,6 +31,7 @@ type Index struct {
 	symbols   []objfile.Symbol // functions in order of address
 	table
 	bodies   bodies
+	glue     glue
 	made     []atomic.Pointer[Function] // by number, nil as long as nobody has asked
 	names    *names                     // from the cache, nil if they are not
 	caching  caching
@@ -169,7 +170,7 @@ func (ix *Index) read() error {
 	}
 	ix.debug = d
 	ix.joinSplits()
-	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu})
+	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu, Drops: ix.drops})
 	if ix.load() {
 		return nil
 	}

@@ -27,7 +27,9 @@ func isCoroutine(name string) bool {
 //
 // And LLVM takes members of one name in one type for one (isODRMember): all have the
 // place and the type of the first.
-func coroutine(t *Type) {
+//
+// What a suspended coroutine's drop drops is alive, if that is known (Image.Drops).
+func (r *Reader) coroutine(t *Type) {
 	var captured []Field
 	named := func(fs []Field, name string) (n int) {
 		for _, f := range fs {
@@ -55,6 +57,7 @@ func coroutine(t *Type) {
 		case "Returned", "Panicked":
 			continue // what was captured has been dropped
 		}
+		dropped := r.dropped(t, v)
 		for j, f := range listed {
 			if temporary(f.Name) || named(listed[:j], f.Name) > 0 {
 				continue
@@ -64,6 +67,7 @@ func coroutine(t *Type) {
 				continue // its body has begun by moving all arguments to variables
 			}
 			switch {
+			case slices.Contains(dropped, Dropped{f.Offset, f.Type.Name}):
 			case f.Name == Awaitee, (&plainWalk{1000}).plain(f.Type), capture && outlives(f.Type):
 			case slices.ContainsFunc(captured, func(g Field) bool { return g.Name == f.Name && g.Type == f.Type && outlives(f.Type) }):
 			default:
@@ -75,6 +79,13 @@ func coroutine(t *Type) {
 			}
 		}
 	}
+}
+
+func (r *Reader) dropped(t *Type, v *Variant) []Dropped {
+	if tag := t.Enum.Tag; r.image.Drops != nil && tag != nil && tag.Size <= 8 && len(v.Values) == 1 {
+		return r.image.Drops(t.Name, tag.Offset, tag.Size, v.Values[0].Lo.Lo)
+	}
+	return nil
 }
 
 // unknown is the type of a variable of which nothing but the name is known.

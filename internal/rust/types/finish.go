@@ -31,7 +31,7 @@ func (r *Reader) finish() {
 		r.uninhabited(t, 0)
 		r.std(t)
 		if t.Kind == Coroutine {
-			coroutine(t)
+			r.coroutine(t)
 		}
 	}
 	for _, t := range r.fresh {

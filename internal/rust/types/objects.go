@@ -16,6 +16,10 @@ type Image struct {
 	Bytes func(addr uint64) []byte
 	// GNU says whether the program's C library is glibc.
 	GNU func() bool
+	// Drops says which parts of a value of a type are dropped with it, for certain, if the
+	// size bytes at off in it are tag: a suspended coroutine's variables are alive if they
+	// are among them. It may be nil, and does not use the Reader.
+	Drops func(t string, off int64, size int, tag uint64) []Dropped
 }
 
 // Impl is a type that an object may be of.

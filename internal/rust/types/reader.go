@@ -27,6 +27,12 @@ type Reader struct {
 	nodes  map[*Type][]*Type
 }
 
+// Dropped is a part of a value that is dropped with it.
+type Dropped struct {
+	Off  int64
+	Type string // as Type.Name has it
+}
+
 // raw is a type that has been referred to.
 type raw struct {
 	t   *Type
@@ -100,7 +106,7 @@ func (r *Reader) fill(t *Type, off dwarf.Offset) error {
 	if err != nil {
 		return err
 	}
-	t.Name = written(e.String(dwarf.AttrName))
+	t.Name = Written(e.String(dwarf.AttrName))
 	if t.Size, err = size(e); err != nil {
 		return err
 	}
@@ -140,9 +146,9 @@ func (r *Reader) fill(t *Type, off dwarf.Offset) error {
 	return nil
 }
 
-// written is a name from debug info as programs write it, and std::any::type_name
+// Written is a name from debug info as programs write it, and std::any::type_name
 // does: without the allocator where it is the default.
-func written(name string) string {
+func Written(name string) string {
 	return strings.Clone(strings.ReplaceAll(name, ", alloc::alloc::Global>", ">"))
 }
 

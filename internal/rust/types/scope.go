@@ -117,7 +117,7 @@ func (r *Reader) qualify(e *dwarf.Entry, name string) string {
 		return name
 	}
 	slices.Reverse(path)
-	return written(strings.Join(append(path, name), "::"))
+	return Written(strings.Join(append(path, name), "::"))
 }
 
 // closure is where the closure whose captures e describes stands in the source.
