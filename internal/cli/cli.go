@@ -17,6 +17,7 @@ import (
 var verbs = []func() *cobra.Command{
 	newTrace,
 	newCount,
+	newRun,
 	newList,
 	newExplain,
 	newDemangle,
@@ -42,6 +43,9 @@ func Main(args ...string) int {
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, syscall.EPIPE) {
 		return 0 // who reads the output has seen enough
+	}
+	if status := statusError(0); errors.As(err, &status) {
+		return int(status)
 	}
 	if err != nil {
 		report(root.ErrOrStderr(), err)

@@ -62,6 +62,8 @@ type Compiled struct {
 	// Timers are the programs of the script's timers, in their order. They are of type
 	// RawTracepoint, and belong to no site.
 	Timers []string
+	// Maps are the names of the script's maps in the collection, in their order.
+	Maps []string
 	// Events are what records of events mean, by cookie.
 	Events []Emitted
 

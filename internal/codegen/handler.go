@@ -434,6 +434,7 @@ func (c *Compiled) scriptMaps(p *program.Program) {
 			spec.Flags |= flagNoPrealloc
 		}
 		c.Spec.Maps[spec.Name] = spec
+		c.Maps = append(c.Maps, spec.Name)
 		largest = max(largest, int(spec.ValueSize))
 	}
 	words := make([]ebpf.MapKV, len(s.Words))

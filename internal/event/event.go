@@ -47,6 +47,18 @@ type Inline struct {
 	Exact  bool
 }
 
+// Said is what a script says. Text is how a terminal shows it, with the ends of its lines;
+// for JSON there is Data, a JSON value, or Lines that are whole lines of it.
+type Said struct {
+	Kind  string
+	Text  string
+	Data  []byte
+	Lines []byte
+}
+
+// Type is what kind of thing was said: printf, map, hist, …
+func (e Said) Type() string { return e.Kind }
+
 // Call is the entry of a function.
 type Call struct {
 	ID       uint64

@@ -35,6 +35,13 @@ func newJSON(w io.Writer) *jsonOutput { return &jsonOutput{bufio.NewWriterSize(w
 func (o *jsonOutput) Flush() error { return o.w.Flush() }
 
 func (o *jsonOutput) Event(e event.Event) error {
+	if said, ok := e.(event.Said); ok {
+		if said.Lines != nil {
+			_, err := o.w.Write(said.Lines)
+			return err
+		}
+		return JSONLine(o.w, e.Type(), json.RawMessage(said.Data))
+	}
 	data, err := jsonData(e)
 	if err != nil {
 		return err

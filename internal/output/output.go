@@ -33,5 +33,5 @@ func New(w io.Writer, format Format) Output {
 	if format == JSON {
 		return newJSON(w)
 	}
-	return newText(w, isTerminal(w))
+	return newText(w, Colored(w))
 }

@@ -16,8 +16,8 @@ import (
 	"ferrotrace/internal/event"
 )
 
-// isTerminal reports whether colours may be written to w (https://no-color.org).
-func isTerminal(w io.Writer) bool {
+// Colored reports whether colours may be written to w (https://no-color.org).
+func Colored(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
@@ -76,6 +76,8 @@ func (o *textOutput) Event(e event.Event) error {
 		o.function(e)
 	case event.Instance:
 		o.instance(e)
+	case event.Said:
+		o.w.WriteString(e.Text)
 	case event.Attached, event.Lost, event.Summary:
 	default:
 		return fmt.Errorf("output: unknown event %T", e)

@@ -153,6 +153,9 @@ type Map interface {
 	Delete(key []byte) error
 }
 
+// CPUs is how many CPUs there may ever be: a per-CPU map has a value for each.
+func CPUs() (int, error) { return ebpf.PossibleCPU() }
+
 // SizeSlots gives the maps of slots the size that so many CPUs need.
 func SizeSlots(spec *ebpf.CollectionSpec, cpus int) {
 	for _, name := range []string{MapScratch, MapFrames} {

@@ -277,6 +277,10 @@ func (r *run) onKernel(ctx context.Context) (*codegen.Compiled, []*runtime.Probe
 
 func (r *run) compile(o codegen.Options) (*codegen.Compiled, error) {
 	r.o.Doing(fmt.Sprintf("compiling for %d places", len(r.b.prog.Probes)))
+	var err error
+	if o.CPUs, err = runtime.CPUs(); err != nil {
+		return nil, err
+	}
 	c, err := codegen.Compile(&r.b.prog, o)
 	if err != nil {
 		return nil, fmt.Errorf("compiling probes: %w", err)

@@ -133,17 +133,26 @@ func (r *run) openTarget(ctx context.Context) error {
 		if slices.ContainsFunc(r.files, func(f *file) bool { return target.SameFile(f.path, p[0]) }) {
 			continue
 		}
-		r.o.Doing("reading " + p[1])
-		ix, err := index.OpenContext(ctx, p[0], index.Options{DebugFile: r.o.DebugFile, Doing: r.o.Doing, Cache: r.o.Cache})
-		if err != nil {
+		if _, err := r.index(ctx, p[0], p[1]); err != nil {
 			return err
 		}
-		if ix.Problem != nil {
-			r.o.Warn("%v", ix.Problem)
-		}
-		r.files = append(r.files, &file{path: p[0], shown: p[1], ix: ix})
 	}
 	return nil
+}
+
+// index adds a file to those that are probed.
+func (r *run) index(ctx context.Context, path, shown string) (*file, error) {
+	r.o.Doing("reading " + shown)
+	ix, err := index.OpenContext(ctx, path, index.Options{DebugFile: r.o.DebugFile, Doing: r.o.Doing, Cache: r.o.Cache})
+	if err != nil {
+		return nil, err
+	}
+	if ix.Problem != nil {
+		r.o.Warn("%v", ix.Problem)
+	}
+	f := &file{path: path, shown: shown, ix: ix}
+	r.files = append(r.files, f)
+	return f, nil
 }
 
 // unmapped tells of processes that have not mapped the file that is traced in them:

@@ -266,7 +266,7 @@ func (c *checker) round() {
 	}
 	s := c.out.Script
 	for _, t := range c.order {
-		m := &ir.Map{Name: t.name, Entries: c.config.MaxMapKeys, Hidden: strings.HasPrefix(t.name, "$")}
+		m := &ir.Map{Name: "@" + t.name, Entries: c.config.MaxMapKeys, Hidden: strings.HasPrefix(t.name, "$")}
 		if d := t.declared; d != nil {
 			m.Declared, m.Entries = d.Kind, int(d.Len)
 		}

@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/index/store"
+	"ferrotrace/internal/output"
+	"ferrotrace/internal/program"
+	"ferrotrace/internal/script/source"
+	"ferrotrace/internal/session"
+)
+
+// runFlags are those of run: bpftrace's own where it has them.
+type runFlags struct {
+	flags
+	texts   []string // -e
+	start   string   // -c: a command as one word
+	outFile string   // -o
+	noMaps  bool
+	unsafe  bool
+	dump    string
+	dryRun  bool
+	buffer  string
+	warnAll bool
+}
+
+func newRun() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run (SCRIPT | -e TEXT) [PARAM...] [-p PID | -b FILE | -- COMMAND [ARG...]]",
+		Short: "Run a script of the probe language, which is bpftrace's with Rust's types",
+		Example: `  $ ferrotrace run -e 'uprobe:shop::cart::add /args.item.price > 100/ { @[args.item.name] = count(); }' -p 812
+  ^C
+  @[pear]: 4
+
+  $ ferrotrace run -e 'uretprobe:app::load { if (is(retval, Err)) { printf("%s: %?\n", comm, retval.Err.0); } }' -- ./app
+  $ ferrotrace run -e 'uretprobe:app::serve { @us = hist(duration / 1000); }' -p 812 --for 10s
+  $ ferrotrace run slow.bt 100 -p 812`,
+		Long: `A script is probes with what they do: uprobe:FUNCTION /CONDITION/ { … }. Functions are
+named as in the source; their arguments are args.NAME, with fields, variants and
+elements, and the result is retval. docs/language.md has all of the language.
+Parameters ($1, $2, …) stand behind the script, before --.`,
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) }
+	s := cmd.Flags()
+	f.addTarget(cmd)
+	f.format = output.Text
+	s.StringArrayVarP(&f.texts, "expr", "e", nil, "the script is `TEXT`")
+	s.VarP(choiceOf((*string)(&f.format), "text", "json"), "format", "f", "format of the output, `text|json`")
+	s.StringVarP(&f.outFile, "output", "o", "", "write the output to `FILE`; json is understood as a format")
+	s.StringVar(&f.out, "out", "", "write the output to `FILE`")
+	s.StringVar(&f.debugFile, "debug-file", "", "take debug info from `FILE`")
+	s.BoolVarP(&f.quiet, "quiet", "q", false, "nothing on standard error but errors")
+	s.BoolVarP(&f.verbose, "verbose", "v", false, "say more on standard error")
+	s.StringVarP(&f.start, "cmd", "c", "", "start `COMMAND`, its arguments parted by spaces, and trace it")
+	s.BoolVar(&f.unsafe, "unsafe", false, "allow what may harm: system(), signal()")
+	s.BoolVarP(&f.warnAll, "warnings", "k", false, "say how many reads of memory failed")
+	s.StringVar(&f.dump, "dump", "", "show a stage in place of running, `ast|program|bpf|sites`")
+	complete(cmd, "dump", "ast", "program", "bpf", "sites")
+	s.BoolVar(&f.dryRun, "dry-run", false, "check and compile the script, and attach nothing")
+	s.StringVarP(&f.buffer, "buffer", "B", "", "when output is written: `line|full|none`")
+	f.addTrace(cmd)
+	return cmd
+}
+
+// statusError ends ferrotrace with the status that a script asked for.
+type statusError int
+
+func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+func (e statusError) ExitCode() int { return int(e) }
+
+func (f *runFlags) run(cmd *cobra.Command, args []string) error {
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		args, f.command = args[:dash], args[dash:]
+	}
+	if f.start != "" {
+		if len(f.command) > 0 {
+			return usageError("one of them is enough", "-c and -- COMMAND can't be mixed")
+		}
+		f.command = strings.Fields(f.start)
+	}
+	if len(f.pids) > 0 && len(f.command) > 0 {
+		return usageError("trace them in runs of their own", "-p and a command can't be mixed")
+	}
+	sc := session.Script{Unsafe: f.unsafe, Dump: f.dump, NoMaps: f.noMaps}
+	switch {
+	case len(f.texts) > 0:
+		sc.Name, sc.Text = "-e", strings.Join(f.texts, "\n")
+	case len(args) == 0:
+		return usageError("ferrotrace run -e 'uprobe:hello { @ = count(); }' -- ./args", "no script is given")
+	default:
+		name := args[0]
+		args = args[1:]
+		b, err := read(cmd, name)
+		if err != nil {
+			return fmt.Errorf("reading the script: %w", err)
+		}
+		sc.Name, sc.Text = name, string(b)
+	}
+	sc.Params = args
+	if f.outFile == "json" || f.outFile == "text" { // as the other verbs have it
+		f.format, f.outFile = output.Format(f.outFile), ""
+	}
+	f.out = cmp.Or(f.out, f.outFile)
+	sc.JSON = f.format == output.JSON
+	o, done, err := f.open(cmd)
+	if err != nil {
+		return err
+	}
+	color := output.Colored(cmd.ErrOrStderr())
+	stderr := newProgress(cmd.ErrOrStderr(), f.quiet)
+	cmd.SetErr(stderr)
+	w := cmd.OutOrStdout()
+	sc.Out = func(format string, a ...any) { fmt.Fprintf(w, format, a...) }
+	sc.Warned = func(errs source.Errors) {
+		if !f.quiet {
+			_ = errs.Render(stderr, color)
+		}
+	}
+	sc.Errors = func(text string) { fmt.Fprintf(stderr, "%s\n", escapeLines(text)) }
+	sc.DryRun = f.dryRun
+	idle := o.Flush
+	if f.buffer == "full" {
+		idle = func() error { return nil }
+	}
+	status, err := session.RunScript(cmd.Context(), session.Options{
+		PIDs: f.pids, Binary: f.binary, Command: f.command, DebugFile: f.debugFile, Inlined: f.inlined,
+		Limits:  program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
+		Runtime: f.runtime, For: f.duration, Leave: f.leave, Verbose: f.verbose || f.warnAll, Cache: store.User(),
+		Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
+		Idle:  idle,
+		Doing: stderr.doing,
+		Warn:  func(format string, a ...any) { f.warn(cmd, format, a...) },
+		Note: func(format string, a ...any) {
+			if !f.quiet {
+				fmt.Fprintf(stderr, "note: %s\n", escapeLines(fmt.Sprintf(format, a...)))
+			}
+		},
+	}, sc)
+	stderr.doing("")
+	var errs source.Errors
+	if errors.As(err, &errs) {
+		err = cmp.Or(errs.Render(stderr, color), error(statusError(exitFailed)))
+	}
+	err = cmp.Or(err, done())
+	if err == nil && status != 0 {
+		err = statusError(status)
+	}
+	return err
+}
+
+// read is a script's text; - is standard input.
+func read(cmd *cobra.Command, name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(io.LimitReader(cmd.InOrStdin(), maxScript))
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxScript))
+}
+
+const maxScript = 4 << 20

@@ -1,0 +1,484 @@
+package session
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"ferrotrace/internal/codegen"
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/program/ir"
+	"ferrotrace/internal/runtime"
+	local "ferrotrace/internal/runtime/user/tracer"
+	"ferrotrace/internal/script/ast"
+	"ferrotrace/internal/script/check"
+	"ferrotrace/internal/script/macro"
+	"ferrotrace/internal/script/parse"
+	"ferrotrace/internal/script/show"
+	"ferrotrace/internal/script/source"
+	"ferrotrace/internal/target"
+)
+
+// Script is a program of the probe language, and how it is run.
+type Script struct {
+	Name, Text string
+	Params     []string // positional
+	Unsafe     bool
+	JSON       bool // what it says is JSON
+	NoMaps     bool // maps are not printed at the end
+	DryRun     bool // nothing is attached
+	// Dump shows a stage in place of running: "ast", "program", "sites" or "bpf"; to Out.
+	Dump string
+	Out  func(format string, a ...any)
+	// Warned gets what is no error in the script.
+	Warned func(source.Errors)
+	// Errors gets what the script says as errors or warnings while it runs.
+	Errors func(text string)
+}
+
+// RunScript runs a script until it exits, or what is traced ends, or ctx is done. The status
+// is what it asked for by exit(). What is wrong with the script is a source.Errors.
+func RunScript(ctx context.Context, o Options, sc Script) (status int, err error) {
+	tree, errs := parse.File(sc.Name, sc.Text, sc.Params...)
+	if errs.Failed() {
+		return failed, errs
+	}
+	if sc.Dump == "ast" {
+		var b bytes.Buffer
+		if err := ast.Dump(&b, tree); err != nil {
+			return failed, err
+		}
+		sc.Out("%s", b.String())
+		return 0, nil
+	}
+	if errs := macro.Expand(tree, check.Builtin); errs.Failed() {
+		return failed, errs
+	}
+	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
+	s := &scripted{r: r, ctx: ctx, sc: sc, places: map[*check.Site]*scriptPlace{}, full: make(chan struct{})}
+	defer func() { err = errors.Join(err, r.close()) }()
+	sited := hasSites(tree)
+	if sited {
+		if err := s.target(tree); err != nil {
+			return failed, err
+		}
+	}
+	cpus, err := runtime.CPUs()
+	if err != nil {
+		return failed, err
+	}
+	pid := 0
+	if len(o.PIDs) > 0 {
+		pid = o.PIDs[0]
+	}
+	out, errs := check.Check(tree, s, check.Options{
+		Params: sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: sc.Unsafe, PID: pid, Format: show.CheckFormat,
+	})
+	if errs.Failed() {
+		return failed, errs
+	}
+	if len(errs) > 0 {
+		sc.Warned(errs)
+	}
+	s.out = out
+	r.b.prog.Script = out.Script
+	if err := s.bind(); err != nil {
+		return failed, err
+	}
+	return s.run()
+}
+
+// hasSites says whether any probe belongs to a site.
+func hasSites(p *ast.Program) bool {
+	for _, pr := range p.Probes {
+		for _, ap := range pr.Points {
+			switch ap.Provider {
+			case ast.Uprobe, ast.Uretprobe, ast.Usdt:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// scripted is a script's run.
+type scripted struct {
+	r      *run
+	ctx    context.Context
+	sc     Script
+	out    *check.Output
+	places map[*check.Site]*scriptPlace
+
+	compiled *codegen.Compiled
+	env      *show.Env
+	pending  []said
+	status   int
+	closed   bool
+	full     chan struct{}
+}
+
+// said is an event's record.
+type said struct {
+	time uint64
+	raw  []byte
+}
+
+// target resolves what is traced. A file that a probe names is opened when it is looked at.
+func (s *scripted) target(tree *ast.Program) error {
+	r := s.r
+	for _, pr := range tree.Probes {
+		for _, ap := range pr.Points {
+			if ap.Target != "" && r.o.Binary == "" && len(r.o.PIDs) == 0 && len(r.o.Command) == 0 {
+				// Every process that runs the file.
+				r.o.Binary = ap.Target
+			}
+		}
+	}
+	if r.o.Binary == "" && len(r.o.PIDs) == 0 && len(r.o.Command) == 0 {
+		return refuse(usage, errors.New("nothing is said of what to trace"), "name a file in the probe (uprobe:./app:FUNCTION), or use -p PID, -b FILE or -- COMMAND")
+	}
+	if err := r.permission(); err != nil {
+		return err
+	}
+	if len(r.o.PIDs) > 1 {
+		if r.notUser = errors.New("the maps of a script are those of one process there, or of its children"); r.o.Runtime == User {
+			return userRefused(r.notUser)
+		}
+	}
+	return permitted(r.openTarget(s.ctx))
+}
+
+// bind puts the handlers where they belong.
+func (s *scripted) bind() error {
+	var words []ir.Words
+	names := map[string]uint32{}
+	script := s.out.Script
+	name := func(text string) uint32 {
+		n, ok := names[text]
+		if !ok {
+			n = uint32(slices.Index(script.Names, text))
+			if int32(n) < 0 {
+				n = uint32(len(script.Names))
+				script.Names = append(script.Names, text)
+			}
+			names[text] = n
+		}
+		return n
+	}
+	for _, u := range s.out.Uses {
+		w := ir.Words{Func: name(u.Site.Func), Probe: name(u.Site.Probe)}
+		n := len(s.r.b.prog.Probes)
+		if err := s.place(u); err != nil {
+			s.r.o.Warn("%v", err)
+		}
+		for range s.r.b.prog.Probes[n:] {
+			words = append(words, w)
+		}
+	}
+	script.Words = words
+	if len(s.out.Uses) > 0 && len(words) == 0 {
+		return refuse(nothing, errors.New("no probe of the script has a place where it could be planted"), "")
+	}
+	return nil
+}
+
+// run runs it.
+func (s *scripted) run() (int, error) {
+	r := s.r
+	n := len(s.out.Script.Timers)
+	if len(s.r.b.prog.Probes) == 0 {
+		if err := s.alone(); err != nil {
+			return failed, err
+		}
+	} else {
+		c, planted, err := r.attach(s.ctx)
+		if err != nil {
+			return failed, err
+		}
+		s.compiled = c
+		n += planted
+	}
+	s.surroundings()
+	if err := r.o.Emit(event.Attached{Probes: s.probes(n)}); err != nil {
+		return failed, err
+	}
+	if err := r.o.Idle(); err != nil {
+		return failed, err
+	}
+	work, stop := r.until(s.ctx)
+	defer stop()
+	reading, stopReading := context.WithCancel(context.Background())
+	defer stopReading()
+	var ran error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer stopReading()
+		ran = s.timers(work)
+	}()
+	err := r.sess.Read(reading, s.add, s.idle)
+	if err != nil {
+		s.finish()
+	}
+	<-done
+	err = cmp.Or(err, ran)
+	if err == nil {
+		err = s.flush(^uint64(0))
+	}
+	if s.out.Config.PrintMapsOnExit && !s.sc.NoMaps && err == nil {
+		err = s.printMaps()
+	}
+	command := r.finish()
+	if err == nil {
+		err = s.account()
+	}
+	if command != "" && r.o.Verbose {
+		r.o.Note("the command: %s", command)
+	}
+	return s.status, cmp.Or(err, r.failed, r.o.Idle())
+}
+
+// probes is how many a user would say there are: those of the script that have a place.
+func (s *scripted) probes(int) int { return s.out.Probes }
+
+// alone has a script without sites run by the tracer.
+func (s *scripted) alone() error {
+	r := s.r
+	for _, t := range s.out.Script.Timers {
+		if t.Kind == ir.Profile {
+			return errors.New("profile probes sample what runs on the CPUs, which this version can't do yet")
+		}
+	}
+	rt := local.Runtime{}
+	r.rt = rt
+	c, err := r.compile(codegen.Options{HaveLoop: true})
+	if err != nil {
+		return err
+	}
+	s.compiled = c
+	if err := r.start(); err != nil {
+		return err
+	}
+	r.sess, err = rt.Load(s.ctx, c.Spec)
+	if err == nil && r.command != nil {
+		r.command.Release()
+	}
+	return err
+}
+
+// surroundings is what values mean.
+func (s *scripted) surroundings() {
+	r := s.r
+	procs := r.procs
+	if r.command != nil {
+		procs = append(slices.Clip(procs), r.command.Process)
+	}
+	stacks := newStacks(procs)
+	functions := newNames(stacks, r.files)
+	s.compiled.Schema.Func = functions.at
+	wall := wallClock()
+	boot := ahead(7) // CLOCK_BOOTTIME
+	tai := ahead(11) // CLOCK_TAI
+	s.env = &show.Env{
+		Names:  s.out.Script.Names,
+		Symbol: functions.at,
+		Wall: func(c ir.Clock, ns uint64) time.Time {
+			switch c {
+			case ir.Boot:
+				ns -= boot
+			case ir.TAI, ir.Wall:
+				ns -= tai
+			}
+			return wall(ns)
+		},
+		Raw: s.sc.JSON,
+	}
+}
+
+// timers runs what belongs to no site: begin first, then what is due, end last.
+func (s *scripted) timers(ctx context.Context) error {
+	r := s.r
+	var errs []error
+	ran := func(kind ir.TimerKind) {
+		for i, t := range s.out.Script.Timers {
+			if t.Kind == kind {
+				errs = append(errs, r.sess.Run(s.compiled.Timers[i]))
+			}
+		}
+	}
+	ran(ir.Begin)
+	if len(s.r.b.prog.Probes) > 0 {
+		errs = append(errs, r.release())
+	} else {
+		r.running = true
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	due := 0
+	for i, t := range s.out.Script.Timers {
+		switch t.Kind {
+		case ir.Interval:
+			due++
+			wg.Go(func() { s.every(waiting, t.Every, s.compiled.Timers[i]) })
+		case ir.Signal:
+			due++
+			wg.Go(func() { s.signalled(waiting, syscall.Signal(t.Signal), s.compiled.Timers[i]) })
+		}
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// With begin and end alone the script is over by now.
+		if due > 0 || len(r.b.prog.Probes) > 0 || r.command != nil {
+			r.ended(waiting)
+		}
+	}()
+	select {
+	case <-ended:
+	case <-s.full:
+	}
+	cancel()
+	<-ended
+	wg.Wait()
+	errs = append(errs, r.sess.Detach())
+	ran(ir.End)
+	return errors.Join(errs...)
+}
+
+func (s *scripted) every(ctx context.Context, d time.Duration, program string) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.r.sess.Run(program); err != nil {
+				s.r.o.Warn("an interval's handler failed: %v", err)
+				return
+			}
+		}
+	}
+}
+
+func (s *scripted) signalled(ctx context.Context, sig syscall.Signal, program string) {
+	c := make(chan os.Signal, 16)
+	signal.Notify(c, sig)
+	defer signal.Stop(c)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c:
+			if err := s.r.sess.Run(program); err != nil {
+				s.r.o.Warn("a signal's handler failed: %v", err)
+			}
+		}
+	}
+}
+
+func (s *scripted) finish() {
+	if !s.closed {
+		s.closed = true
+		close(s.full)
+	}
+}
+
+// add takes a record as it comes.
+func (s *scripted) add(raw []byte) error {
+	h, err := parseEvent(raw)
+	if err != nil {
+		return err
+	}
+	s.pending = append(s.pending, said{h.Time, bytes.Clone(raw)})
+	if len(s.pending) >= maxPending {
+		return s.flush(h.Time - min(h.Time, uint64(10*slack)))
+	}
+	return s.r.failed
+}
+
+func (s *scripted) idle(now uint64) error {
+	wait := uint64(slack)
+	if s.r.rt.Name() == (local.Runtime{}).Name() {
+		wait = 0
+	}
+	if err := s.flush(now - min(now, wait)); err != nil {
+		return err
+	}
+	if s.r.failed != nil {
+		return s.r.failed
+	}
+	return s.r.o.Idle()
+}
+
+// flush does what happened before a time, in order.
+func (s *scripted) flush(before uint64) error {
+	slices.SortStableFunc(s.pending, func(a, b said) int { return cmp.Compare(a.time, b.time) })
+	n := 0
+	for ; n < len(s.pending) && s.pending[n].time < before; n++ {
+		if err := s.event(s.pending[n].raw); err != nil {
+			return err
+		}
+	}
+	s.pending = slices.Delete(s.pending, 0, n)
+	return s.r.failed
+}
+
+// account tells what went wrong on the way.
+func (s *scripted) account() error {
+	r := s.r
+	m, ok := r.sess.Map(runtime.MapFaults)
+	if ok {
+		for k := range runtime.NumFaults {
+			n, err := m.Sum(uint32(k))
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			switch k {
+			case runtime.EventNoRoom:
+				r.emit(event.Lost{Events: n})
+				r.o.Warn("%d events were lost: there was no room for them in the ring", n)
+			case runtime.ReadZeros:
+				if r.o.Verbose {
+					r.o.Note(faults[k], n)
+				}
+			default:
+				r.o.Warn(faults[k], n)
+			}
+		}
+	}
+	return nil
+}
+
+var faults = map[runtime.Fault]string{
+	runtime.NoFrame:      "%d hits were not handled: too many handlers ran at once on one CPU",
+	runtime.MapFull:      "%d updates of maps found no room: max_map_keys in the config block makes them larger",
+	runtime.Unreadable:   "%d hits were not handled to the end: a value could not be read",
+	runtime.OtherVariant: "%d hits were not handled to the end: a value was not there (another variant, or the entry of the call was not seen)",
+	runtime.OutOfBounds:  "%d hits were not handled to the end: an index was out of bounds",
+	runtime.ReadZeros:    "%d reads of memory failed, and count as zeros",
+}
+
+// file is one that a probe names.
+func (s *scripted) file(name string) (*file, error) {
+	path, err := target.File(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range s.r.files {
+		if target.SameFile(f.path, path) {
+			return f, nil
+		}
+	}
+	return s.r.index(s.ctx, path, name)
+}

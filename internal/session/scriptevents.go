@@ -1,0 +1,239 @@
+package session
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ferrotrace/internal/event"
+	"ferrotrace/internal/program/ir"
+	"ferrotrace/internal/record"
+	"ferrotrace/internal/script/show"
+)
+
+func parseEvent(raw []byte) (record.Header, error) { return record.ParseHeader(raw) }
+
+// event does what a handler asked for.
+func (s *scripted) event(raw []byte) error {
+	rec, err := s.compiled.Schema.Decode(raw)
+	if err != nil {
+		return err
+	}
+	if rec.Item != record.ScriptItem || rec.Cookie >= uint64(len(s.compiled.Events)) {
+		return record.ErrMalformed
+	}
+	em := s.compiled.Events[rec.Cookie]
+	ev := s.out.Script.Events[em.Event]
+	var args []show.Arg
+	rust := 0
+	for i, t := range ev.Args {
+		a := show.Arg{Type: t}
+		if em.Offs[i] < 0 {
+			a.Rust = &rec.Values[rust]
+			rust++
+		} else {
+			off := record.HeaderSize + em.Offs[i]
+			a.Bytes = raw[off:min(off+max(t.Size, 8), len(raw))]
+		}
+		args = append(args, a)
+	}
+	switch ev.Kind {
+	case ir.Printf, ir.Errorf, ir.Warnf, ir.System, ir.Cat:
+		return s.printf(ev, args)
+	case ir.Print:
+		if ev.Names != nil {
+			s.say("value", s.env.Record(ev.Names, args)+"\n", func() show.JSON { return s.env.RecordJSON(ev.Names, args) })
+			return nil
+		}
+		s.say("value", s.env.Text(args[0])+"\n", func() show.JSON { return s.env.JSON(args[0]) })
+	case ir.PrintMap:
+		return s.printMap(ev.Map, ev.Top, ev.Div)
+	case ir.PrintKey:
+		return s.printKey(ev, args[0].Bytes)
+	case ir.ClearMap, ir.ZeroMap:
+		return s.empty(ev.Map, ev.Kind == ir.ZeroMap)
+	case ir.Exit:
+		if len(args) > 0 {
+			s.status = int(int64(binary.LittleEndian.Uint64(args[0].Bytes))) & 0xff
+		}
+		s.finish()
+	case ir.Join:
+		var words []string
+		for i := 0; i+1 < len(args); i += 2 {
+			if binary.LittleEndian.Uint64(args[i].Bytes) == 0 {
+				break
+			}
+			words = append(words, s.env.Text(args[i+1]))
+		}
+		text := strings.Join(words, ev.Format)
+		s.say("join", text+"\n", func() show.JSON { return show.Quote(text) })
+	case ir.Time:
+		text := show.Strftime(ev.Format, time.Now())
+		s.say("time", text, func() show.JSON { return show.Quote(text) })
+	default:
+		return fmt.Errorf("event of kind %d", ev.Kind)
+	}
+	return s.r.failed
+}
+
+// say passes on what a handler says.
+func (s *scripted) say(kind, text string, data func() show.JSON) {
+	e := event.Said{Kind: kind, Text: text}
+	if s.sc.JSON {
+		e.Data = data()
+	}
+	s.r.emit(e)
+}
+
+func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
+	text, err := s.env.Printf(ev.Format, args)
+	if err != nil {
+		return err
+	}
+	switch ev.Kind {
+	case ir.Printf:
+		s.say("printf", text, func() show.JSON { return show.Quote(text) })
+	case ir.Errorf, ir.Warnf:
+		s.sc.Errors(fmt.Sprintf("%s:%d:%d: %s", s.sc.Name, ev.Line, ev.Col, text))
+	case ir.System:
+		ctx := s.ctx
+		out, err := exec.CommandContext(ctx, "/bin/sh", "-c", text).CombinedOutput()
+		if err != nil && len(out) == 0 {
+			s.sc.Errors(fmt.Sprintf("system(%q): %v", text, err))
+		}
+		s.say("syscall", string(out), func() show.JSON { return show.Quote(string(out)) })
+	case ir.Cat:
+		f, err := os.Open(text)
+		if err != nil {
+			s.sc.Errors(fmt.Sprintf("cat: %v", err))
+			return nil
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, maxCat))
+		if err != nil {
+			s.sc.Errors(fmt.Sprintf("cat: %v", err))
+		}
+		s.say("cat", string(b), func() show.JSON { return show.Quote(string(b)) })
+	}
+	return s.r.failed
+}
+
+// maxCat is how much of a file is shown.
+const maxCat = 10 << 10
+
+// elements are those of a map.
+func (s *scripted) elements(n int) (all []show.Entry, err error) {
+	m, ok := s.r.sess.Map(s.compiled.Maps[n])
+	if !ok {
+		return nil, fmt.Errorf("there is no map %s", s.out.Script.Maps[n].Name)
+	}
+	err = m.Each(func(key []byte, values [][]byte) bool {
+		e := show.Entry{Key: bytes.Clone(key)}
+		for _, v := range values {
+			e.Values = append(e.Values, bytes.Clone(v))
+		}
+		all = append(all, e)
+		return true
+	})
+	return all, err
+}
+
+func (s *scripted) printMap(n int, top, div int64) error {
+	all, err := s.elements(n)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	return s.view(s.env.Map(s.out.Script.Maps[n], all, top, div))
+}
+
+func (s *scripted) view(v *show.MapView) error {
+	var b bytes.Buffer
+	if s.sc.JSON {
+		if err := v.JSON(&b); err != nil {
+			return err
+		}
+		s.r.emit(event.Said{Kind: v.Type(), Lines: b.Bytes()})
+		return s.r.failed
+	}
+	if err := v.Text(&b); err != nil {
+		return err
+	}
+	s.r.emit(event.Said{Kind: v.Type(), Text: b.String()})
+	return s.r.failed
+}
+
+// printKey shows one element.
+func (s *scripted) printKey(ev *ir.Event, key []byte) error {
+	m, ok := s.r.sess.Map(s.compiled.Maps[ev.Map])
+	if !ok {
+		return fmt.Errorf("there is no map %s", s.out.Script.Maps[ev.Map].Name)
+	}
+	values, err := m.Lookup(key)
+	if err != nil || values == nil {
+		return err
+	}
+	v := s.env.Map(s.out.Script.Maps[ev.Map], []show.Entry{{Key: key, Values: values}}, ev.Top, ev.Div)
+	s.say("value", v.Value()+"\n", v.ValueJSON)
+	return s.r.failed
+}
+
+// empty removes a map's elements, or makes their values zero.
+func (s *scripted) empty(n int, zero bool) error {
+	m, ok := s.r.sess.Map(s.compiled.Maps[n])
+	if !ok {
+		return nil
+	}
+	all, err := s.elements(n)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if !zero {
+			_ = m.Delete(e.Key) // gone already is fine
+			continue
+		}
+		for _, v := range e.Values {
+			clear(v)
+		}
+		if err := m.Update(e.Key, e.Values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printMaps shows what the maps hold at the end, by name.
+func (s *scripted) printMaps() error {
+	order := make([]int, 0, len(s.out.Script.Maps))
+	for i, m := range s.out.Script.Maps {
+		if !m.Hidden {
+			order = append(order, i)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return strings.Compare(s.out.Script.Maps[a].Name, s.out.Script.Maps[b].Name)
+	})
+	for _, i := range order {
+		if err := s.printMap(i, 0, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ahead is what a clock is ahead of CLOCK_MONOTONIC, in ns.
+func ahead(clock int32) uint64 {
+	var ts unix.Timespec
+	if unix.ClockGettime(clock, &ts) != nil {
+		return 0
+	}
+	return uint64(ts.Nano()) - monotonic()
+}
