@@ -155,7 +155,7 @@ func (g *handler) series(t *ir.Type, x int) {
 	f := g.f
 	mine := g.label("mine")
 	now := g.temp(8)
-	f.helper(asm.FnKtimeGetNs)
+	f.helper(asm.FnKtimeGetTaiNs)
 	f.store(r7, now, r0, u64)
 	f.imm(r1, int64(t.Every))
 	f.emit(asm.Div.Reg(r0, r1))

@@ -155,7 +155,9 @@ func (g *handler) main() error {
 		f.place(got)
 		f.mov(r7, r0)
 	} else {
-		f.mov(r9, r7)
+		if g.needs.thread {
+			f.mov(r9, r7)
+		}
 		f.mov(r7, r10)
 		f.emit(asm.Add.Imm(r7, 0)) // to be set when the size is known
 	}

@@ -15,8 +15,7 @@ const (
 )
 
 // An entry of a Series: the interval's number plus one, a value, and how many values it
-// is made of; or, of a Series that keeps the last value, when that was, by the clock that
-// the interval's number is of. A Min or Max has Rank's value. The entry of interval n is
+// is made of; or, of a Series that keeps the last value, when that was, in TAI. A Min or Max has Rank's value. The entry of interval n is
 // n modulo the type's Count.
 const (
 	SeriesInterval = 0
@@ -90,7 +89,8 @@ func (t *Type) average(sum, count uint64) uint64 {
 }
 
 // A Point is the value of one interval of a Series: from the interval's number times
-// Every on, in nanoseconds of Monotonic.
+// Every on, in nanoseconds of TAI: intervals begin at whole ones of the day, as long as the kernel
+// is told of no leap seconds.
 type Point struct {
 	Interval uint64
 	Number   uint64 // by the type an int64 or a uint64

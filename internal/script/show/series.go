@@ -36,7 +36,7 @@ func (v *MapView) start(interval uint64) time.Time {
 	if v.e.Wall == nil {
 		return time.Time{}
 	}
-	return v.e.Wall(ir.Monotonic, interval*uint64(v.m.Value.Every))
+	return v.e.Wall(ir.TAI, interval*uint64(v.m.Value.Every))
 }
 
 // series draws a series: a line for each interval from the first that has a value to the
