@@ -74,7 +74,7 @@ func (ix *Index) lay(sig signature.Signature, p path.Pattern) (*given, error) {
 			"Option of references, Box and NonZero, String and Vec. To see other types, build with debug = true"
 		switch l := t.Layout; {
 		case l == nil:
-			if t.Text == "self" || strings.HasPrefix(t.Text, "&") || strings.HasPrefix(t.Text, "*") || strings.HasSuffix(t.Text, " self") {
+			if t.Self || strings.HasPrefix(t.Text, "&") || strings.HasPrefix(t.Text, "*") {
 				advice = "if it is a reference to a type of a fixed size it is one address: *const () shows that. " + advice
 			}
 		case sig.C && !plain(l):
@@ -135,11 +135,7 @@ func (f *Function) isOf(sig signature.Signature) bool {
 	var want, have strings.Builder
 	for i, p := range params {
 		have.WriteString(p.Type.Name + ", ")
-		if sig.Params[i].Type.Text == "self" || strings.HasSuffix(sig.Params[i].Type.Text, " self") || sig.Params[i].Type.Text == "&self" {
-			want.WriteString("_, ")
-		} else {
-			want.WriteString(written(sig.Params[i].Type) + ", ")
-		}
+		want.WriteString(written(sig.Params[i].Type) + ", ")
 	}
 	if result != nil {
 		have.WriteString(result.Name)
@@ -151,9 +147,12 @@ func (f *Function) isOf(sig signature.Signature) bool {
 	return err == nil && pattern.MatchName("f::<"+have.String()+">") == path.Exact
 }
 
-// written is a type as debug info would write it, if that is known.
+// written is a type as a pattern has it: as debug info would write it, if that is known.
 func written(t signature.Type) string {
-	if t.Layout != nil {
+	switch {
+	case t.Self:
+		return "_"
+	case t.Layout != nil:
 		return t.Layout.Name
 	}
 	return t.Text

@@ -35,6 +35,8 @@ type Type struct {
 	// Std: the layout is that of std in the compilers that it was tested with, 1.95 to
 	// 1.97; no version guarantees it.
 	Std bool
+	// Self: it is that of a self that is written without one.
+	Self bool
 }
 
 // Parse reads the signature of a pattern of path.KindSignature. A type without a
@@ -156,7 +158,7 @@ func (p *parser) param(first bool) (Param, error) {
 	p.spaces()
 	at := p.i
 	if first && p.self() {
-		return Param{Name: "self", Type: Type{Text: strings.TrimSpace(p.s[at:p.i]), Why: "its type is not stated"}}, nil
+		return Param{Name: "self", Type: Type{Text: strings.TrimSpace(p.s[at:p.i]), Why: "its type is not stated", Self: true}}, nil
 	}
 	p.i = at
 	p.word("mut")
