@@ -90,7 +90,10 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 	}
 	stated := in.entry
 	if in.Inlined {
-		stated = in.Fn.abstract.off
+		// What stands for the function may be its code, whose entries only refer.
+		if stated = in.Fn.abstract.off; in.Fn.abstract.flags&subOrigin != 0 {
+			stated = in.Fn.abstract.ref
+		}
 	} else if in.sub.flags&subOrigin != 0 {
 		stated = in.sub.ref
 	}
@@ -114,7 +117,7 @@ func (ix *Index) params(in *Instance) ([]Param, error) {
 	// The units' copies of one inlined function have entries of their own: the
 	// instance may refer to another copy than the one that stands for the function.
 	if in.Inlined {
-		if o := ix.subs.at(in.origin); o != nil && o != in.Fn.abstract {
+		if o := ix.subs.at(in.origin); o != nil && o.off != stated {
 			list, err := ix.children(o.off, dwarf.TagFormalParameter)
 			if err != nil {
 				return nil, err

@@ -59,10 +59,6 @@ func ptrace(request, tid int, addr, data uintptr) error {
 	return nil
 }
 
-func (t *Tracee) seize(tid int, opts uintptr) error {
-	return ptrace(unix.PTRACE_SEIZE, tid, 0, opts)
-}
-
 // wait returns the next stop of a thread if there is one. Only threads of this tracer
 // are waited for, each by its id, so that no other child's status is taken, nor the
 // leader's end if that is this process's own child, which someone else waits for.
