@@ -35,6 +35,7 @@ func keep(s *session) *keeper {
 	for _, p := range processes {
 		if p.loader {
 			k.done.Go(func() { p.listen(ctx, rung) })
+			k.done.Go(func() { p.beat(ctx) })
 		}
 	}
 	k.done.Go(func() {
@@ -81,6 +82,20 @@ func (p *process) listen(ctx context.Context, rung chan<- *process) {
 		select {
 		case rung <- p:
 		case <-ctx.Done():
+		}
+	}
+}
+
+// beat shows threads that wait that it is not in vain.
+func (p *process) beat(ctx context.Context) {
+	t := time.NewTicker(beatEvery)
+	defer t.Stop()
+	for {
+		p.memory.Loads().Beat()
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
 		}
 	}
 }

@@ -20,9 +20,15 @@ import (
 // glibc's and musl's link.h). It gets a probe that has the thread wait there until the
 // tracer has looked what is mapped.
 
-// loadWait is how long a thread waits for the tracer. Once one has in vain, none does until
-// the tracer is seen again.
-const loadWait = 500 * time.Millisecond
+const (
+	// loadWait is how long a thread waits for the tracer if that gives no sign of life
+	// meanwhile, and loadWaits how often if it does, on a busy machine. Once one has waited
+	// in vain, none does until the tracer is seen again.
+	loadWait  = 500 * time.Millisecond
+	loadWaits = 10
+	// beatEvery is how often the tracer gives a sign.
+	beatEvery = 50 * time.Millisecond
+)
 
 // rendezvous is where the dynamic linker tells of libraries.
 type rendezvous struct {
@@ -119,6 +125,8 @@ func mappingAt(ms []target.Mapping, addr uint64) (target.Mapping, bool) {
 func loadProgram(block, loads, state uint64) patch.Program {
 	const (
 		until   = -16 // struct timespec
+		rounds  = -24
+		beat    = -32
 		second  = 1000_000_000
 		pid     = asm.R14
 		slot    = asm.R13
@@ -158,6 +166,10 @@ func loadProgram(block, loads, state uint64) patch.Program {
 		a.MovImm(asm.RSI, shm.FutexWake)
 		a.MovImm(asm.RDX, 1)
 		call(unix.SYS_FUTEX)
+		a.StoreImm(4, asm.At(asm.RSP, rounds), loadWaits)
+		again := a.Here()
+		a.Load(4, asm.RAX, word(shm.LoadBeat))
+		a.Store(4, asm.At(asm.RSP, beat), asm.RAX)
 		a.MovImm(asm.RDI, unix.CLOCK_MONOTONIC)
 		a.Lea(asm.RSI, asm.At(asm.RSP, until))
 		call(unix.SYS_CLOCK_GETTIME)
@@ -185,6 +197,14 @@ func loadProgram(block, loads, state uint64) patch.Program {
 		a.ALUImm(asm.CMP, 4, asm.RAX, -int32(unix.EAGAIN))
 		a.Jcc(asm.E, wait)
 
+		enough := a.NewLabel()
+		a.Load(4, asm.RAX, asm.At(asm.RSP, beat))
+		a.ALULoad(asm.CMP, 4, asm.RAX, word(shm.LoadBeat))
+		a.Jcc(asm.E, enough)
+		a.ALUMemImm(asm.SUB, 4, asm.At(asm.RSP, rounds), 1)
+		a.Jcc(asm.NE, again)
+
+		a.Bind(enough)
 		a.Mov(4, asm.RAX, pid)
 		a.Zero(asm.RCX)
 		a.LockCmpxchg(4, asm.At(slot, 0), asm.RCX)

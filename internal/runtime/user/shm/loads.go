@@ -15,6 +15,8 @@ const (
 	LoadLate = 4
 	// LoadAbsent: u32, 1 if it is of no use to wait.
 	LoadAbsent = 8
+	// LoadBeat: u32, changed by the tracer all the time, as long as it lives.
+	LoadBeat = 12
 	// LoadSlots: a u32 each, the process that a thread waits in, or 0. Each is a futex.
 	LoadSlots    = 16
 	NumLoadSlots = 8
@@ -74,6 +76,9 @@ func (l Loads) SetAbsent(absent bool) {
 	}
 	atomic.StoreUint32(l.word(LoadAbsent), v)
 }
+
+// Beat shows that the tracer lives.
+func (l Loads) Beat() { atomic.AddUint32(l.word(LoadBeat), 1) }
 
 // Late is how often threads went on without an answer.
 func (l Loads) Late() uint32 { return atomic.LoadUint32(l.word(LoadLate)) }
