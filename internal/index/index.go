@@ -170,7 +170,7 @@ func (ix *Index) read() error {
 	}
 	ix.debug = d
 	ix.joinSplits()
-	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu, Drops: ix.drops})
+	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu, Drops: ix.drops, StringErrors: ix.stringErrors})
 	if ix.load() {
 		return nil
 	}

@@ -18,6 +18,9 @@ func TestObjects(t *testing.T) {
 		if v.Right < 300 {
 			t.Errorf("only %d values were right", v.Right)
 		}
+		if p == fixture.UnpackedDebug && v.Cut > 0 {
+			t.Errorf("%d values in part", v.Cut)
+		}
 		for _, m := range v.Missing {
 			if rt == "user" && p == fixture.UnpackedDebug && !strings.HasPrefix(m.Where, "values::objects::broken::") {
 				t.Errorf("missing: %v", m)

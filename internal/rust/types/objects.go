@@ -20,6 +20,9 @@ type Image struct {
 	// size bytes at off in it are tag: a suspended coroutine's variables are alive if they
 	// are among them. It may be nil, and does not use the Reader.
 	Drops func(t string, off int64, size int, tag uint64) []Dropped
+	// StringErrors lists the vtables of alloc's StringError, an Error made of a String, that
+	// debug info does not have. It may be nil.
+	StringErrors func() []uint64
 }
 
 // Impl is a type that an object may be of.
@@ -120,7 +123,7 @@ func principal(name string) string {
 func (r *Reader) implementors(trait string) []Impl {
 	var impls []Impl
 	at := map[uint64]int{}
-	for _, v := range r.vtables()[trait] {
+	for _, v := range r.vtables().by[trait] {
 		t, err := r.Type(v.of)
 		if err != nil || !r.describes(v, t) {
 			continue
@@ -136,7 +139,35 @@ func (r *Reader) implementors(trait string) []Impl {
 			impls[i].Type = nil
 		}
 	}
+	if trait == "core::error::Error" || trait == "std::error::Error" {
+		impls = r.stringErrors(impls, at)
+	}
 	return impls
+}
+
+// stringErrors adds what the image says to the types of Error, which are found at their
+// indices.
+func (r *Reader) stringErrors(impls []Impl, at map[uint64]int) []Impl {
+	if r.image.StringErrors == nil || r.vtables().text == 0 {
+		return impls
+	}
+	text, err := r.Type(r.vtables().text)
+	if err != nil || text.Name != "alloc::string::String" || text.Std == nil || text.Std.Kind != String {
+		return impls
+	}
+	t := &Type{Name: "alloc::boxed::convert::from::StringError", Kind: Struct, Size: text.Size, Align: text.Align, Fields: []Field{{"__0", 0, text}}}
+	for _, addr := range r.image.StringErrors() {
+		if _, ok := at[addr]; !ok && r.describes(vtable{addr: addr}, t) {
+			impls = append(impls, Impl{addr, t})
+		}
+	}
+	return impls
+}
+
+// vtables are what a walk over all units finds.
+type vtables struct {
+	by   map[string][]vtable // trait
+	text dwarf.Offset        // the type String, 0 if there is none
 }
 
 // describes says whether the vtable is in the file and one of a type of t's layout: its
@@ -160,14 +191,14 @@ type vtable struct {
 // maxVTables bounds those of one trait.
 const maxVTables = 1 << 14
 
-var vtableTags = dwarf.Tags(dwarf.TagVariable)
+var vtableTags = dwarf.Tags(dwarf.TagVariable, dwarf.TagStructureType)
 
 // findVTables lists the file's vtables by the paths of their traits. rustc describes each
 // by a variable of the unit that is called <Type as Trait<Args>>::{vtable}, whose type
 // names the one that it is of as DW_AT_containing_type.
-func (r *Reader) findVTables() map[string][]vtable {
+func (r *Reader) findVTables() (v vtables) {
 	if r.image.Bytes == nil {
-		return nil
+		return v
 	}
 	type found struct {
 		trait string
@@ -175,6 +206,7 @@ func (r *Reader) findVTables() map[string][]vtable {
 	}
 	units := r.d.Units()
 	all := make([][]found, len(units))
+	texts := make([]dwarf.Offset, len(units))
 	var wg sync.WaitGroup
 	next := make(chan int)
 	for range min(runtime.GOMAXPROCS(0), len(units)) {
@@ -182,10 +214,17 @@ func (r *Reader) findVTables() map[string][]vtable {
 			for i := range next {
 				c := units[i].Cursor(0)
 				for c.NextTag(&vtableTags) {
+					e := c.Entry()
+					if e.Tag == dwarf.TagStructureType {
+						// alloc::string::String
+						if c.Depth() == 3 && texts[i] == 0 && e.Name() == "String" {
+							texts[i] = e.Offset
+						}
+						continue
+					}
 					if c.Depth() != 1 {
 						continue
 					}
-					e := c.Entry()
 					if trait, ok := traitOf(e.Name()); ok {
 						if v, ok := r.vtable(e); ok {
 							all[i] = append(all[i], found{strings.Clone(trait), v})
@@ -200,15 +239,18 @@ func (r *Reader) findVTables() map[string][]vtable {
 	}
 	close(next)
 	wg.Wait()
-	tables := map[string][]vtable{}
-	for _, unit := range all {
+	v.by = map[string][]vtable{}
+	for i, unit := range all {
 		for _, f := range unit {
-			if len(tables[f.trait]) < maxVTables {
-				tables[f.trait] = append(tables[f.trait], f.vtable)
+			if len(v.by[f.trait]) < maxVTables {
+				v.by[f.trait] = append(v.by[f.trait], f.vtable)
 			}
 		}
+		if v.text == 0 {
+			v.text = texts[i]
+		}
 	}
-	return tables
+	return v
 }
 
 // traitOf is the path of the trait in <Type as Trait<Args>>::{vtable}.

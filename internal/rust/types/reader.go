@@ -14,7 +14,7 @@ import (
 type Reader struct {
 	d       *dwarf.Data
 	image   Image
-	vtables func() map[string][]vtable // by trait
+	vtables func() vtables
 
 	mu     sync.Mutex
 	types  map[dwarf.Offset]*Type
