@@ -93,7 +93,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	sc := session.Script{Unsafe: f.unsafe, Dump: f.dump, NoMaps: f.noMaps}
 	switch {
 	case len(f.texts) > 0:
-		sc.Name, sc.Text = "-e", strings.Join(f.texts, "\n")
+		sc.Name, sc.Text = "stdin", strings.Join(f.texts, "\n")
 	case len(args) == 0:
 		return usageError("ferrotrace run -e 'uprobe:hello { @ = count(); }' -- ./args", "no script is given")
 	default:
@@ -135,7 +135,12 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		PIDs: f.pids, Binary: f.binary, Command: f.command, DebugFile: f.debugFile, Inlined: f.inlined,
 		Limits:  program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
 		Runtime: f.runtime, For: f.duration, Leave: f.leave, Verbose: f.verbose || f.warnAll, Cache: store.User(),
-		Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
+		Emit: func(e event.Event) error {
+			if a, ok := e.(event.Attached); ok {
+				return f.attached(stderr, o, a)
+			}
+			return o.Event(e)
+		},
 		Idle:  idle,
 		Doing: stderr.doing,
 		Warn:  func(format string, a ...any) { f.warn(cmd, format, a...) },
@@ -154,6 +159,22 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if err == nil && status != 0 {
 		err = statusError(status)
 	}
+	return err
+}
+
+// attached tells in bpftrace's words that the probes are in, unless -q forbids it.
+func (f *runFlags) attached(stderr io.Writer, o output.Output, a event.Attached) error {
+	if f.quiet {
+		return nil
+	}
+	if f.format == output.JSON {
+		return o.Event(a)
+	}
+	s := "s"
+	if a.Probes == 1 {
+		s = ""
+	}
+	_, err := fmt.Fprintf(stderr, "Attached %d probe%s\n", a.Probes, s)
 	return err
 }
 

@@ -357,6 +357,20 @@ func (g *handler) into(x ir.Expr, t *ir.Type, at int) {
 		g.fill(own, t, at, func(to int) { g.readText(x, to) })
 	case *ir.ReadBytes:
 		g.fill(own, t, at, func(to int) { g.readBytes(x, to) })
+	case *ir.BytesOf:
+		g.fill(own, t, at, func(to int) {
+			xt := x.X.Type()
+			most := min(own.Size-4, xt.Size)
+			g.zero(to, own.Size)
+			from := g.value(x.X, xt)
+			g.scalar(x.Len)
+			few := g.label("few")
+			f.emit(asm.JLE.Imm(r0, int32(most), few))
+			f.imm(r0, int64(most))
+			f.place(few)
+			f.store(r7, to, r0, u32)
+			g.copy(to+4, from, most)
+		})
 	case *ir.Builtin:
 		g.fill(own, t, at, func(to int) { g.builtinInto(x, to) })
 	case *ir.Index:

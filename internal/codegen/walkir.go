@@ -83,6 +83,8 @@ func walkExpr(x ir.Expr, onStmt func(ir.Stmt), onExpr func(ir.Expr)) {
 		ex(x.Addr, x.Len)
 	case *ir.ReadBytes:
 		ex(x.Addr, x.Len)
+	case *ir.BytesOf:
+		ex(x.X, x.Len)
 	case *ir.Require:
 		ex(x.C, x.X)
 	case *ir.Capture:

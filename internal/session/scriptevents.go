@@ -102,7 +102,11 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 	case ir.Printf:
 		s.say("printf", text, func() show.JSON { return show.Quote(text) })
 	case ir.Errorf, ir.Warnf:
-		s.sc.Errors(fmt.Sprintf("%s:%d:%d: %s", s.sc.Name, ev.Line, ev.Col, text))
+		kind := "ERROR"
+		if ev.Kind == ir.Warnf {
+			kind = "WARNING"
+		}
+		s.sc.Errors(fmt.Sprintf("%s:%d:%d-%d: %s: %s", s.sc.Name, ev.Line, ev.Col, ev.End, kind, text))
 	case ir.System:
 		ctx := s.ctx
 		out, err := exec.CommandContext(ctx, "/bin/sh", "-c", text).CombinedOutput()

@@ -99,8 +99,9 @@ type Event struct {
 	Format   string
 	Map      int
 	Top, Div int64
-	// Where is where in the script it stands: line and column from 1.
-	Line, Col int
+	// Where it stands in the script: its line, and its first column and the one behind its last,
+	// from 1.
+	Line, Col, End int
 }
 
 // Stmt is a statement.
@@ -297,6 +298,11 @@ type (
 		Addr, Len Expr
 		Strict    bool
 	}
+	// BytesOf are the first Len bytes of a Text or an Array, T or less.
+	BytesOf struct {
+		T      *Type
+		X, Len Expr
+	}
 	// Require is X if C holds; else the handler ends: the value is another variant.
 	Require struct{ C, X Expr }
 	// Capture is a Rust value, as an argument of an event: that of a root from Off on, or
@@ -405,6 +411,7 @@ func (x *Root) Type() *Type      { return x.T }
 func (x *Load) Type() *Type      { return x.T }
 func (x *ReadText) Type() *Type  { return x.T }
 func (x *ReadBytes) Type() *Type { return x.T }
+func (x *BytesOf) Type() *Type   { return x.T }
 func (x *Require) Type() *Type   { return x.X.Type() }
 func (x *Capture) Type() *Type   { return &Type{Kind: Value} }
 func (x *Register) Type() *Type  { return U64 }

@@ -113,6 +113,7 @@ func (c *checker) call(x *ast.Call) *operand {
 // event adds an event.
 func (c *checker) event(e *ir.Event, n ast.Node) int {
 	e.Line, e.Col = c.prog.Source.Position(n.At().Start)
+	_, e.End = c.prog.Source.Position(n.At().End)
 	c.out.Script.Events = append(c.out.Script.Events, e)
 	return len(c.out.Script.Events) - 1
 }

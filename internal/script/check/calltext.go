@@ -165,6 +165,16 @@ func (c *checker) buf(x *ast.Call) *operand {
 		if v == nil {
 			return nil
 		}
+		if v.t.Kind == ir.Text || v.t.Kind == ir.Array {
+			if n == nil {
+				n = &ir.TextLen{X: v.x}
+				if v.t.Kind == ir.Array {
+					n = &ir.Const{T: ir.U64, V: uint64(v.t.Size)}
+				}
+			}
+			t := ir.BytesType(min(size, v.t.Size))
+			return of(t, &ir.BytesOf{T: t, X: v.x, Len: n}, x)
+		}
 		if !v.t.Scalar() {
 			c.errorf(x, "", "buf() wants an address, and this is %s", describe(v.t))
 			return nil

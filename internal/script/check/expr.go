@@ -625,6 +625,14 @@ func (c *checker) index(x *ast.Index) *operand {
 			return nil
 		}
 		return of(o.t.Elem, &ir.Index{T: o.t.Elem, X: o.x, I: i.x}, x)
+	case o.t.Kind == ir.Tuple:
+		k, ok := c.constant(x.I)
+		if !ok || k >= uint64(len(o.t.Fields)) {
+			c.errorf(x.I, "", "a tuple of %d is indexed by a number below that which is known before the script runs", len(o.t.Fields))
+			return nil
+		}
+		ft := o.t.Fields[k].Type
+		return of(ft, &ir.Part{T: ft, X: o.x, I: int(k)}, x)
 	case o.t.Kind == ir.Text || o.t.Kind == ir.Bytes:
 		bytes := &ir.Type{Kind: ir.Array, Elem: ir.U8, Count: o.t.Size, Size: o.t.Size}
 		at := convert(i, ir.U64)
