@@ -66,10 +66,13 @@ func (r *Reader) coroutine(t *Type) {
 			if capture && isAsyncFn(t) {
 				continue // its body has begun by moving all arguments to variables
 			}
+			// That of an async closure has moved its arguments too, but not what the closure
+			// had captured: nothing tells the one from the other.
+			certain := !capture || !strings.Contains(t.Name, "{async_closure_env#")
 			switch {
 			case slices.Contains(dropped, Dropped{f.Offset, f.Type.Name}):
-			case f.Name == Awaitee, (&plainWalk{1000}).plain(f.Type), capture && outlives(f.Type):
-			case slices.ContainsFunc(captured, func(g Field) bool { return g.Name == f.Name && g.Type == f.Type && outlives(f.Type) }):
+			case f.Name == Awaitee, certain && (&plainWalk{1000}).plain(f.Type), capture && certain && outlives(f.Type):
+			case certain && slices.ContainsFunc(captured, func(g Field) bool { return g.Name == f.Name && g.Type == f.Type && outlives(f.Type) }):
 			default:
 				f.Type = &Type{Name: f.Type.Name, Kind: Opaque, Size: f.Type.Size, Align: f.Type.Align}
 			}

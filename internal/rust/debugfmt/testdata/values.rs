@@ -283,6 +283,18 @@ fn main() {
     let mut future = moved(String::from("q"), Box::new(1));
     poll(&mut future);
     probe_as(&future, format!("{{async fn values::moved}} {{ suspended at {}:{}, awaiting: {} }}", file!(), MOVED, waiting(2)));
+    let begin = line!() + 1;
+    let calls = async move |n: u32| {
+        let kept = black_box(n) + 1;
+        Once(false).await;
+        kept + k
+    };
+    probe_as(&calls, format!("{{closure {}:{}}} {{ k: 5 }}", file!(), begin));
+    let (fresh, mut future) = (calls(3), calls(3));
+    probe_as(&fresh, format!("{{async closure {}:{}}} {{ unresumed, n: 3, k: 5 }}", file!(), begin));
+    poll(&mut future);
+    let at = begin + 2;
+    probe_as(&future, format!("{{async closure {}:{}}} {{ suspended at {}:{}, kept: 4, n: <unreadable>, k: <unreadable>, awaiting: Once(true) }}", file!(), begin, file!(), at));
     println!("end");
     let _ = std::io::read_to_string(std::io::stdin());
 }
