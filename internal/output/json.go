@@ -40,7 +40,9 @@ func (o *jsonOutput) Event(e event.Event) error {
 			_, err := o.w.Write(said.Lines)
 			return err
 		}
-		return JSONLine(o.w, e.Type(), json.RawMessage(said.Data))
+		// Spaced as bpftrace's lines are: scripts cut them by that.
+		_, err := fmt.Fprintf(o.w, "{\"type\": %q, \"data\": %s}\n", said.Kind, said.Data)
+		return err
 	}
 	data, err := jsonData(e)
 	if err != nil {

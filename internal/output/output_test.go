@@ -327,3 +327,26 @@ func TestLines(t *testing.T) {
 		t.Errorf("%s\nnot\n%s", got, want)
 	}
 }
+
+// What a script says keeps bpftrace's spaces, and its lines.
+func TestSaid(t *testing.T) {
+	for _, c := range []struct {
+		e    event.Said
+		want string
+	}{
+		{event.Said{Kind: "value", Data: []byte(`{"a": 1, "b": [2,3]}`)}, `{"type": "value", "data": {"a": 1, "b": [2,3]}}` + "\n"},
+		{event.Said{Kind: "map", Lines: []byte("{}\n")}, "{}\n"},
+	} {
+		var b bytes.Buffer
+		o := newJSON(&b)
+		if err := o.Event(c.e); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != c.want {
+			t.Errorf("%s want %s", b.String(), c.want)
+		}
+	}
+}

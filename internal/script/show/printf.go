@@ -3,7 +3,6 @@ package show
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,9 +14,6 @@ import (
 // maxWidth bounds the width and the precision of a conversion.
 const maxWidth = 4096
 
-// conversionForm is a conversion of a format. What looks like none is text.
-var conversionForm = regexp.MustCompile(`%([-+ #0]*)(\*|\d+)?(?:\.(\*|\d*))?([hlLjzt]*)(rh|rx|r|[diouxXeEfFgGaAcspn%?])`)
-
 // conv is one conversion.
 type conv struct {
 	left, plus, space, alt, zero bool
@@ -25,59 +21,89 @@ type conv struct {
 	length, verb                 string
 }
 
-// parseFormat parts a format into text, conversion, text, and so on.
+// verbs are the letters of conversions; those of C that mean nothing here are refused.
+var verbs = []string{"rh", "rx", "gr", "r", "d", "i", "o", "u", "x", "X", "e", "E", "f", "F", "g", "G", "a", "A", "c", "s", "p", "n", "%", "?"}
+
+// parseFormat parts a format into text, conversion, text, and so on. A % that begins no
+// conversion is text.
 func parseFormat(format string) (texts []string, convs []conv, err error) {
-	var text strings.Builder
+	text := make([]byte, 0, len(format))
 	for {
-		m := conversionForm.FindStringSubmatchIndex(format)
-		if m == nil {
+		i := strings.IndexByte(format, '%')
+		if i < 0 {
 			break
 		}
-		part := func(i int) string {
-			if m[2*i] < 0 {
-				return ""
-			}
-			return format[m[2*i]:m[2*i+1]]
-		}
-		text.WriteString(format[:m[0]])
-		flags, verb := part(1), part(5)
-		if verb == "%" {
-			text.WriteByte('%')
-			format = format[m[1]:]
-			continue
-		}
-		c := conv{length: part(4), verb: verb, prec: -1}
-		for _, f := range flags {
-			switch f {
-			case '-':
-				c.left = true
-			case '+':
-				c.plus = true
-			case ' ':
-				c.space = true
-			case '#':
-				c.alt = true
-			case '0':
-				c.zero = true
-			}
-		}
-		if part(2) == "*" || part(3) == "*" {
-			return nil, nil, fmt.Errorf("unsupported format specifier: %s: a width cannot be an argument", format[m[0]:m[1]])
-		}
-		if c.width, err = bounded(part(2)); err != nil {
+		text = append(text, format[:i]...)
+		c, n, err := parseConv(format[i:])
+		switch {
+		case err != nil:
 			return nil, nil, err
+		case n == 0 || c.verb == "%":
+			text = append(text, '%')
+			n = max(n, 1)
+		default:
+			texts, convs = append(texts, string(text)), append(convs, c)
+			text = text[:0]
 		}
-		if m[6] >= 0 {
-			if c.prec, err = bounded(part(3)); err != nil {
-				return nil, nil, err
-			}
-		}
-		texts, convs = append(texts, text.String()), append(convs, c)
-		text.Reset()
-		format = format[m[1]:]
+		format = format[i+n:]
 	}
-	text.WriteString(format)
-	return append(texts, text.String()), convs, nil
+	return append(texts, string(text)+format), convs, nil
+}
+
+// parseConv parses what begins with a %. n is how long it is, 0 if it is no conversion.
+func parseConv(s string) (c conv, n int, err error) {
+	span := func(set string) string {
+		start := n
+		for n < len(s) && strings.IndexByte(set, s[n]) >= 0 {
+			n++
+		}
+		return s[start:n]
+	}
+	n = 1
+	for _, f := range span("-+ #0") {
+		switch f {
+		case '-':
+			c.left = true
+		case '+':
+			c.plus = true
+		case ' ':
+			c.space = true
+		case '#':
+			c.alt = true
+		case '0':
+			c.zero = true
+		}
+	}
+	width, precision, dot := span("*"), "", false
+	if width == "" {
+		width = span("0123456789")
+	}
+	if dot = span(".") == "."; dot {
+		if precision = span("*"); precision == "" {
+			precision = span("0123456789")
+		}
+	}
+	c.length = span("hlLjzt")
+	for _, v := range verbs {
+		if strings.HasPrefix(s[n:], v) {
+			c.verb = v
+			break
+		}
+	}
+	if c.verb == "" {
+		return c, 0, nil
+	}
+	n += len(c.verb)
+	if strings.ContainsRune(width+precision, '*') {
+		return c, n, fmt.Errorf("unsupported format specifier: %s: a width cannot be an argument", s[:n])
+	}
+	if c.width, err = bounded(width); err != nil {
+		return c, n, err
+	}
+	if c.prec = -1; dot {
+		c.prec, err = bounded(precision)
+	}
+	return c, n, err
 }
 
 func bounded(digits string) (int, error) {
@@ -250,10 +276,16 @@ func (c conv) padNumber(b *strings.Builder, n uint64) {
 		if bits := c.bits(); bits < 64 {
 			n &= 1<<bits - 1
 		}
-		base := map[string]int{"u": 10, "o": 8, "x": 16, "X": 16}[c.verb]
+		base, mark := 10, ""
+		switch c.verb {
+		case "o":
+			base, mark = 8, "0"
+		case "x", "X":
+			base, mark = 16, "0"+c.verb
+		}
 		digits = strconv.FormatUint(n, base)
 		if c.alt && n != 0 {
-			prefix = map[string]string{"o": "0", "x": "0x", "X": "0X"}[c.verb]
+			prefix = mark
 		}
 		if c.verb == "X" {
 			digits = strings.ToUpper(digits)

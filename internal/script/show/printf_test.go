@@ -25,6 +25,10 @@ func TestPrintf(t *testing.T) {
 	}{
 		{"100% done\n", []Arg{i64(5)}, "100 5one\n"}, // as in C
 		{"100%, %%d %y\x1b[0m", nil, "100%, %d %y\x1b[0m"},
+		{"%", nil, "%"},
+		{"%-5y %5.3", nil, "%-5y %5.3"},
+		{"%%%s%%", []Arg{text("x")}, "%x%"},
+		{"%.s|%.0d", []Arg{text("x"), i64(7)}, "|7"},
 		{"%d|%i|%ld", []Arg{i64(-5), i64(7), i64(-1 << 40)}, "-5|7|-1099511627776"},
 		{"%hhx %hx %x %jx %llx %zx %tx %lX", []Arg{big, big, big, big, big, big, big, big}, "ef cdef 78abcdef 12345678abcdef 12345678abcdef 12345678abcdef 12345678abcdef 12345678ABCDEF"},
 		{"%hhd %hd %d %u %hhu", []Arg{i64(200), i64(40000), i64(1 << 31), i64(-1), i64(-1)}, "-56 -25536 -2147483648 4294967295 255"},
@@ -73,6 +77,8 @@ func TestCheckFormat(t *testing.T) {
 		{"%r", []*ir.Type{ir.I64}, "unsupported format specifier for type 'int64': r"},
 		{"%x", []*ir.Type{{Kind: ir.Value}}, "unsupported format specifier for type 'Rust value': x"},
 		{"%f", []*ir.Type{ir.I64}, "unsupported format specifier: f"},
+		{"%gr", []*ir.Type{ir.I64}, "unsupported format specifier: gr"},
+		{"%.*s", []*ir.Type{ir.I64}, "unsupported format specifier: %.*s: a width cannot be an argument"},
 		{"%n", []*ir.Type{ir.I64}, "unsupported format specifier: n"},
 		{"%*d", []*ir.Type{ir.I64}, "unsupported format specifier: %*d: a width cannot be an argument"},
 		{"%s", []*ir.Type{ir.VoidType}, "unable to print none type for specifier: s"},
@@ -119,5 +125,15 @@ func TestStrftime(t *testing.T) {
 	}
 	if got := Strftime("%k|%l|%f", time.Unix(3600, 5e6).UTC()); got != " 1| 1|%f" {
 		t.Errorf("without what the language adds: %q", got)
+	}
+}
+
+func BenchmarkPrintf(b *testing.B) {
+	args := []Arg{{Type: ir.TextType(16), Bytes: []byte("comm\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")}, {Type: ir.U32, Bytes: le(812)}, {Type: ir.U64, Bytes: le(0x7ffe00)}, {Type: ir.TextType(16), Bytes: []byte("pear\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := env.Printf("%-16s %5d %lx %s\n", args); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
