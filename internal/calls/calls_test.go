@@ -32,6 +32,8 @@ var (
 	late    = &Site{Kind: program.Entry, Instance: 5, Function: "late", Awaits: true, Exits: true,
 		Args: []event.Value{{Name: "a"}, {Name: "b", Missing: "lost"}}, ArgOf: []int{0}}
 	lateMore = &Site{Kind: program.More, Instance: 5, ArgOf: []int{1}}
+	aLine    = &Site{Kind: program.Line, Function: "outer", Source: event.Place{File: "a.rs", Line: 7}, Exact: true,
+		Args: []event.Value{{Name: "x", Missing: "lost"}, {Name: "y", Missing: "moved"}}, ArgOf: []int{0}}
 	panics   = &Site{Kind: program.Panic}
 	landing  = &Site{Kind: program.Landing}
 )
@@ -50,6 +52,12 @@ func show(e event.Event) string {
 		s := fmt.Sprintf("> %d %s", e.ID, e.Function)
 		for _, a := range e.Args {
 			s += fmt.Sprintf(" %s=%s%s", a.Name, a.Text, a.Missing)
+		}
+		return s
+	case event.Line:
+		s := fmt.Sprintf("@ %d %s:%d %s", e.ID, e.Source.File, e.Source.Line, e.Function)
+		for _, v := range e.Locals {
+			s += fmt.Sprintf(" %s=%s%s", v.Name, v.Text, v.Missing)
 		}
 		return s
 	case event.Return:
@@ -105,6 +113,10 @@ func TestJoin(t *testing.T) {
 			want: "> 1 late a=1 b=lost\n> 2 inlined\n> 3 inner", open: 2},
 		{name: "second record lost", steps: []step{{late, 0x8000, 1, []event.Value{{Name: "a", Text: "1"}}}, at(inner, 0x7000)},
 			want: "> 1 late a=1 b=lost\n> 2 inner", open: 2},
+		{name: "a line ends what is deeper, not its own call", steps: []step{at(outer, 0x8000), at(inner, 0x7000), {aLine, 0x8000, 1, []event.Value{{Name: "x", Text: "1"}}}, at(exit(outer), 0x8000)},
+			want: "> 1 outer\n> 2 inner\nended 2 inner 10\n@ 3 a.rs:7 outer x=1 y=moved\n< 1 outer 30"},
+		{name: "a line between two records", steps: []step{{late, 0x8000, 1, []event.Value{{Name: "a", Text: "1"}}}, at(aLine, 0x8000), {lateMore, 0x8000, 1, []event.Value{{Name: "b", Text: "2"}}}},
+			want: "> 1 late a=1 b=2\n@ 2 a.rs:7 outer x=lost y=moved", open: 1},
 		{name: "threads", steps: []step{at(outer, 0x8000), {outer, 0x8000, 2, nil}, at(exit(outer), 0x8000), {exit(outer), 0x8000, 2, nil}},
 			want: "> 1 outer\n> 2 outer\n< 1 outer 20\n< 2 outer 20"},
 	} {

@@ -13,7 +13,9 @@ func newCount() *cobra.Command {
 		Example: `  $ ferrotrace count 'args::*' -- target/debug/args 1 2 3 4
   COUNT  FUNCTION
       4  args::hello
-      1  args::main`,
+      1  args::main
+
+  $ ferrotrace count src/cart.rs:42 src/cart.rs:57 -p 812 --for 10s`,
 		Long: patternHelp,
 	})
 }

@@ -24,6 +24,7 @@ type flow struct {
 	pads  map[uint64]bool
 	frees *bool          // whether the code frees memory, once that has been asked
 	calls map[string]int // inlined instances by the call that they stand for, once asked
+	frame int64          // what deepest says, 0 if that has not been asked
 	plain *bool          // whether the code is not optimised, once that has been asked
 
 	// base is the frame base as the debug info states it, nil if it does not. onPath

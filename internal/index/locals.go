@@ -201,12 +201,23 @@ func (fl *flow) frameAt(ix *Index, addr uint64) (location.Expr, bool) {
 	case base != location.RSP:
 		return nil, false
 	}
-	for i := range fl.code.Insts {
-		if c, err := ix.cfa(fl.code.Insts[i].Addr); err != nil || len(c) != 1 || c[0].Reg != location.RSP || c[0].Arg > cfa[0].Arg {
-			return nil, false
+	return fl.base, cfa[0].Arg == fl.deepest(ix)
+}
+
+// deepest is rsp's distance from the CFA where that is greatest, -1 if it is not known
+// everywhere.
+func (fl *flow) deepest(ix *Index) int64 {
+	if fl.frame == 0 {
+		for i := range fl.code.Insts {
+			c, err := ix.cfa(fl.code.Insts[i].Addr)
+			if err != nil || len(c) != 1 || c[0].Reg != location.RSP {
+				fl.frame = -1
+				break
+			}
+			fl.frame = max(fl.frame, c[0].Arg)
 		}
 	}
-	return fl.base, true
+	return fl.frame
 }
 
 // frameSlot is memory of the frame, by its distance from rsp or rbp.

@@ -91,6 +91,14 @@ var stories = map[string][]event.Event{
 		ret(1, main1, "fib", &event.Value{Rust: "i32", Text: "2"}),
 		event.Ended{ID: 6, Thread: event.Thread{PID: 900, TID: 901}, Function: "job", Duration: 2 * time.Hour},
 	},
+	"lines": {
+		call(1, main1, "fib", i32("n", "2")),
+		event.Line{ID: 2, Time: start, Thread: main1, Function: "fib", Source: event.Place{File: "src/fib.rs", Line: 7}, Exact: true,
+			Locals: []event.Value{i32("n", "2"), {Name: "name", Rust: "&str", Text: `"a"`}, {Name: "sum", Rust: "u64", Missing: "optimized out"}}},
+		event.Line{ID: 3, Time: start, Thread: main1, Function: "add", Aliases: []string{"plus"}, Source: hello,
+			Inline: &event.Inline{Caller: "fib", Call: call1}},
+		ret(1, main1, "fib", nil),
+	},
 	"count": {
 		event.Count{Function: "args::hello", Count: 4, Exact: true},
 		event.Count{Function: "zoo::feed", Count: 1000, Exact: false},
@@ -115,6 +123,8 @@ var stories = map[string][]event.Event{
 			Runtimes: map[string]event.Plan{"user": {Missing: "unsupported: at 0x15000: no way was found"},
 				"kernel": {How: "uprobe on mov, single-stepped", CostNS: 11200}},
 			Notes: []string{"build with debug = 2 to see its arguments"}},
+		event.Instance{Function: "args::hello", Source: hello, Address: 0x15000, Entries: []uint64{0x15000},
+			Args: []event.Located{{Name: "i", Rust: "i32", Where: "edi"}}},
 	},
 }
 
