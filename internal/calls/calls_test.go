@@ -34,8 +34,8 @@ var (
 	lateMore = &Site{Kind: program.More, Instance: 5, ArgOf: []int{1}}
 	aLine    = &Site{Kind: program.Line, Function: "outer", Source: event.Place{File: "a.rs", Line: 7}, Exact: true,
 		Args: []event.Value{{Name: "x", Missing: "lost"}, {Name: "y", Missing: "moved"}}, ArgOf: []int{0}}
-	panics   = &Site{Kind: program.Panic}
-	landing  = &Site{Kind: program.Landing}
+	panics  = &Site{Kind: program.Panic}
+	landing = &Site{Kind: program.Landing}
 )
 
 func entry(n int, name string) *Site {

@@ -18,8 +18,8 @@ type PassSet struct {
 }
 
 // Passes returns instructions by which one can tell how often control passes through
-// code, a part of the function. What neutral says yes of counts as part of what leads
-// to it, if all that does is part of the code. Where control comes to only by edges,
+// code, a part of the function. What neutral says yes of is part of what leads to it, if
+// all that does is part of the code, and does not end a pass in any case. Where control comes to only by edges,
 // with a panic, is left out if there are other ways in.
 //
 // Where one way in always leads to another, as from before a loop to the test at its
@@ -27,6 +27,10 @@ type PassSet struct {
 func (f *Func) Passes(code []Range, neutral func(addr uint64) bool, edges []Edge) PassSet {
 	in := f.absorb(code, neutral, edges)
 	entered := f.Entries(f.ranges(in), edges)
+	// What is neutral, and not the code's alone, does not end a pass.
+	for i := range in {
+		in[i] = in[i] || neutral(f.Insts[i].Addr)
+	}
 	set := PassSet{Exact: entered.Exact, Reason: entered.Reason}
 	var at []int
 	for _, addr := range entered.Resumed {

@@ -33,6 +33,17 @@ h3:	inc %eax
 h4:	ret
 END head
 
+# the same, with code of no line at the head
+FUNC shared
+s1:	xor %eax,%eax
+s2:	mov %edi,%ecx
+s3:	cmp %ecx,%eax
+	jge s5
+s4:	inc %eax
+	jmp s2
+s5:	ret
+END shared
+
 # one statement on two lines, with code of no line in between
 FUNC resumed
 r1:	push %rbx
@@ -73,6 +84,7 @@ END pad
 	}{
 		{"every way round a loop is a pass", "header", []string{"f1", "f3", "f4", "f5"}, nil, nil, []string{"f1", "f4"}, 0, true},
 		{"what always leads to another begins there", "head", []string{"h1", "h3"}, nil, nil, []string{"h2"}, 0, true},
+		{"also if code of no line lies between", "shared", []string{"s1", "s2", "s3", "s4"}, []string{"s2", "s3"}, nil, []string{"s3"}, 0, true},
 		{"one pass in two pieces", "resumed", []string{"r1", "r2", "r4", "r5"}, nil, nil, []string{"r1"}, 1, true},
 		{"what has no line joins", "resumed", []string{"r2", "r3", "r4", "r5"}, []string{"r3", "r4"}, nil, []string{"r2"}, 0, true},
 		{"a loop within", "round", []string{"n1", "n2"}, nil, nil, []string{"n1"}, 0, false},
