@@ -2,6 +2,7 @@ package user_test
 
 import (
 	"bufio"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"ferrotrace/internal/fixture"
 	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/runtime/user"
+	"ferrotrace/internal/target"
 )
 
 // plugin is the library that the fixture host loads, with probes of its own functions:
@@ -346,4 +348,78 @@ func tracedBy(x *elfText) []runtime.Probe {
 		return pluginProbes(x)
 	}
 	return append(everything(x, "count"), x.entries("write", x.all())...)
+}
+
+// TestModulePolled: a process whose dynamic linker can't be watched, for its code is not its
+// file's. Its libraries are noticed all the same, with what may have been missed.
+func TestModulePolled(t *testing.T) {
+	host, x, probes := plugin(t, fixture.Release)
+	p := launch(t, host, "orders", x.path)
+	blind(t, p.PID)
+	empty := footprintOf(t, p.PID)
+	var m told
+	s := loadTold(t, &m, x)
+	attach(t, s, probes, runtime.Who{PIDs: []int{p.PID}})
+	for i := range 2 {
+		p.order("open")
+		var all []user.Mapped
+		for deadline := time.Now().Add(20 * time.Second); len(all) == 0; time.Sleep(time.Millisecond) {
+			if all = m.take(); time.Now().After(deadline) {
+				t.Fatal("it was not noticed")
+			}
+		}
+		if e := all[0]; !e.Missed || e.Err != nil || len(e.Failed) > 0 {
+			t.Errorf("%+v", e)
+		}
+		p.order("quiet 10")
+		p.order("close")
+		if n := sum(t, s, runtime.MapCounts, 0); n != uint64(10*(i+1)) {
+			t.Errorf("%d calls counted in round %d", n, i)
+		}
+	}
+	mustClose(t, s)
+	empty.same(t, p.PID)
+	p.In.Close()
+	p.Finish(0)
+}
+
+// blind changes the function of the dynamic linker that tells of libraries: it returns by
+// another instruction.
+func blind(t *testing.T, pid int) {
+	t.Helper()
+	proc, err := target.Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close()
+	ms, err := proc.Maps()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mp := range ms {
+		if !strings.HasPrefix(filepath.Base(mp.Path), "ld-") || mp.Offset != 0 {
+			continue
+		}
+		f, err := elf.Open(mp.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		syms, _ := f.DynamicSymbols()
+		for _, s := range syms {
+			if s.Name != "_dl_debug_state" {
+				continue
+			}
+			mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer mem.Close()
+			if _, err := mem.WriteAt([]byte{0xf3, 0xc3}, int64(mp.Start+s.Value)); err != nil { // rep ret
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Skip("skipped: the dynamic linker does not name its _dl_debug_state")
 }
