@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -110,12 +111,15 @@ func (m *matrix) run(t *testing.T, version string, p fixture.Profile, rt string)
 	t.Logf("right/missing/wrong: %s", sum)
 }
 
+// notShown is why there is no text of a type of which that is known.
+var notShown = regexp.MustCompile(`^unsupported: \w+$`)
+
 // unreadable says whether a runtime can't read a value of a debug build: what is in no
-// register that it sees, or what debug info does not say: it leaves out results without
-// bytes, of late such parameters too.
+// register that it sees, what is no type that is shown, or what debug info does not say:
+// it leaves out results without bytes, of late such parameters too.
 func unreadable(g fixture.Gap, rt string) bool {
 	return rt == "kernel" && strings.Contains(g.Why, "which a kernel probe cannot see") ||
-		g.Why == "not spoken of" || strings.Contains(g.Why, "which the debug info does not say")
+		g.Why == "not spoken of" || notShown.MatchString(g.Why) || strings.Contains(g.Why, "which the debug info does not say")
 }
 
 // tables are one of each compiler's builds on each runtime, and one of the sums.

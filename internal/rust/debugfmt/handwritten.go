@@ -11,7 +11,14 @@ import (
 // known. It finds the fields that it needs by their names; without them it writes nothing
 // and is false.
 func handWritten(path string) func(p *printer, t *types.Type, v view, nesting int) bool {
+	if adaptors[path] {
+		return (*printer).adaptor
+	}
 	switch path {
+	case "core::iter::sources::empty::Empty", "core::hash::BuildHasherDefault":
+		return (*printer).bare
+	case "std::process::ExitStatus":
+		return (*printer).exitStatus
 	case "core::cell::RefCell":
 		return (*printer).refCell
 	case "core::cell::once::OnceCell",
@@ -36,7 +43,8 @@ func handWritten(path string) func(p *printer, t *types.Type, v view, nesting in
 		return (*printer).context
 	case "std::sync::once::Once", "std::sync::poison::once::Once", "std::sync::condvar::Condvar", "std::sync::poison::condvar::Condvar",
 		"std::sync::barrier::Barrier", "std::sync::mpsc::Sender", "std::sync::mpsc::SyncSender", "std::sync::mpsc::Receiver",
-		"std::sync::poison::PoisonError", "std::sync::mpsc::SendError", "std::thread::JoinHandle", "std::thread::join_handle::JoinHandle":
+		"std::sync::poison::PoisonError", "std::sync::mpsc::SendError", "std::thread::JoinHandle", "std::thread::join_handle::JoinHandle",
+		"std::hash::random::RandomState", "std::collections::hash::map::RandomState":
 		return (*printer).closed
 	case "core::any::TypeId":
 		return (*printer).typeID

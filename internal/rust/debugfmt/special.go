@@ -72,8 +72,7 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 		p.end(l)
 	case path == "core::cell::UnsafeCell":
 		p.str("UnsafeCell { .. }")
-	case opaque[path], t.Kind == types.Struct && private(path), strings.HasPrefix(path, "hashbrown::"), strings.HasPrefix(path, "std::sys::"),
-		strings.HasPrefix(path, "core::iter::adapters::"), strings.Contains(path, "::iter::Iter"):
+	case opaque[path], unlikeFields(t, path):
 		p.missing("unsupported: " + printable(Ident(t.Name)))
 	default:
 		return false
@@ -91,65 +90,9 @@ var forwards = map[string]bool{
 	"core::ptr::unique::Unique":               true,
 }
 
-// opaque are types whose Debug impl shows something else than their fields, which
-// is not done here yet.
+// opaque are types whose parts have not been found, or a Box with an allocator of its own.
 var opaque = map[string]bool{
-	"std::sync::poison::TryLockError": true, "std::sync::mpsc::TrySendError": true,
-	// Those whose parts have not been found, or a Box with an allocator of its own.
-	"alloc::boxed::Box": true, "alloc::string::String": true, "alloc::vec::Vec": true,
-	"std::ffi::os_str::OsString": true, "std::path::PathBuf": true,
-
-	"alloc::rc::Rc": true, "alloc::rc::Weak": true, "alloc::rc::UniqueRc": true,
-	"alloc::sync::Arc": true, "alloc::sync::Weak": true,
-	"alloc::collections::btree::map::BTreeMap":    true,
-	"alloc::collections::btree::set::BTreeSet":    true,
-	"alloc::collections::vec_deque::VecDeque":     true,
-	"alloc::collections::linked_list::LinkedList": true,
-	"alloc::ffi::c_str::CString":                  true,
-	"alloc::vec::into_iter::IntoIter":             true,
-	"alloc::vec::drain::Drain":                    true,
-	"core::cell::Ref":                             true,
-	"core::cell::RefMut":                          true,
-	"core::fmt::Arguments":                        true,
-	"core::fmt::Formatter":                        true,
-	"core::mem::maybe_uninit::MaybeUninit":        true,
-	"core::str::iter::Chars":                      true,
-	"std::collections::hash::map::HashMap":        true,
-	"std::collections::hash::set::HashSet":        true,
-	"std::fs::File":                               true,
-	"std::io::error::Error":                       true,
-	"std::net::tcp::TcpListener":                  true,
-	"std::net::tcp::TcpStream":                    true,
-	"std::net::udp::UdpSocket":                    true,
-	"std::process::ExitStatus":                    true,
-	"std::process::Child":                         true,
-	"std::process::Command":                       true,
-	"std::sync::lazy_lock::LazyLock":              true,
-	"std::sync::once_lock::OnceLock":              true,
-	"std::sync::poison::mutex::MutexGuard":        true,
-	"std::sync::poison::rwlock::RwLockReadGuard":  true,
-	"std::sync::poison::rwlock::RwLockWriteGuard": true,
-	"std::thread::Thread":                         true,
-	"std::thread::thread::Thread":                 true,
-}
-
-// privates are modules most of whose structs write their Debug by hand.
-var privates = []string{
-	"alloc::collections::", "alloc::rc::", "alloc::sync::", "alloc::vec::", "core::char::", "core::slice::iter::", "core::str::",
-	"std::collections::", "std::env::", "std::fs::", "std::io::", "std::net::", "std::os::", "std::path::", "std::process::", "std::sync::", "std::thread::",
-}
-
-// private says whether a struct is one of those. Errors and a few others are not.
-func private(path string) bool {
-	if strings.HasSuffix(path, "Error") || path == "std::thread::id::ThreadId" || path == "std::thread::ThreadId" || path == "std::io::error::Custom" {
-		return false
-	}
-	for _, m := range privates {
-		if strings.HasPrefix(path, m) {
-			return true
-		}
-	}
-	return false
+	"alloc::boxed::Box": true, "core::cell::Ref": true, "core::cell::RefMut": true, "core::mem::maybe_uninit::MaybeUninit": true,
 }
 
 // ranges are the fields of range types, with what stands between them.
