@@ -85,7 +85,7 @@ func (in *Instance) predictions(ix *Index, p *Plan, result *types.Type) []abi.Pl
 	}
 	var places []abi.Place
 next:
-	for _, c := range abi.Predict(ts, result) {
+	for _, c := range ix.rules(in).Predict(ts, result) {
 		for i, want := range c.Params {
 			if want.Kind != abi.Unclear && elsewhere(at[i], want) {
 				continue next
@@ -98,6 +98,19 @@ next:
 	return places
 }
 
+// rules are the ABI's of the function's compiler.
+func (ix *Index) rules(in *Instance) abi.Rules {
+	if e, err := ix.debug.Entry(in.entry); err == nil {
+		switch types.EraOf(e.Unit) {
+		case types.Old:
+			return abi.Rust163
+		case types.Untested:
+			return abi.Any
+		}
+	}
+	return abi.Current
+}
+
 // takesResultPointer says whether a parameter stands where it does only because the
 // pointer to the result comes before it.
 func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) bool {
@@ -105,10 +118,10 @@ func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) b
 	for i := range p.Params {
 		ts[i] = p.Params[i].Type
 	}
-	without := abi.Params(ts, nil)
+	without := ix.rules(in).Predict(ts, nil)
 	for i := range p.Params {
 		at, _ := ix.locate(&p.Params[i], in.Low(), in.Low())
-		if without[i].Kind != abi.Unclear && without[i].Doubt == "" && elsewhere(at, without[i]) {
+		if !slices.ContainsFunc(without, func(c abi.Prediction) bool { return c.Params[i].Kind == abi.Unclear || !elsewhere(at, c.Params[i]) }) {
 			return true
 		}
 	}
@@ -146,7 +159,7 @@ func (in *Instance) pair(fl *flow, p *Plan, candidates []abi.Place) abi.Place {
 			return c
 		}
 	}
-	return abi.Place{Why: "where it is hangs on whether a type in the signature is #[repr(C)], which the debug info does not say"}
+	return abi.Place{Why: "where it is hangs on whether a type in the signature is #[repr(C)], or on the version of the compiler, which the debug info does not say"}
 }
 
 // resultType is the type of a function's result, nil for none, and whether the debug

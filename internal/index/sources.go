@@ -29,7 +29,7 @@ func (in *Instance) settleSources(ix *Index, fl *flow, params []Param) {
 		}
 	}
 	result, changed := ix.resultType(in)
-	for _, c := range abi.Predict(ts, result) {
+	for _, c := range ix.rules(in).Predict(ts, result) {
 		if changed || disagree(at, c.Params) {
 			continue
 		}

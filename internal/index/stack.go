@@ -36,10 +36,10 @@ func (in *Instance) settleStack(ix *Index, fl *flow, params []Param) {
 			}
 			continue
 		}
-		switch place := abi.Params([]*types.Type{p.Type}, nil)[0]; {
-		case place.Kind == abi.Unclear || place.Doubt != "":
+		switch all := ix.rules(in).Predict([]*types.Type{p.Type}, nil); {
+		case len(all) > 1 || all[0].Params[0].Kind == abi.Unclear:
 			p.stack = eitherThere
-		case place.Kind == abi.Indirect:
+		case all[0].Params[0].Kind == abi.Indirect:
 			p.stack = addressThere
 			at, _ := ix.locate(p, in.Low(), in.Low())
 			rust = rust || pointerReg(at) >= 0

@@ -95,7 +95,7 @@ func (m *matrix) run(t *testing.T, version string, p fixture.Profile, rt string)
 	}
 	for _, g := range v.Missing {
 		count(g.Where, tally{right: -1, missing: 1})
-		if strings.Contains(p.Name, "debug") && !strings.HasPrefix(version, "1.63") && !unreadable(g, rt) {
+		if strings.Contains(p.Name, "debug") && !unreadable(g, rt) {
 			t.Errorf("missing in a debug build: %s: %s", g.Where, g.Why)
 		}
 	}

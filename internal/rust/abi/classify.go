@@ -66,16 +66,31 @@ const (
 	floatPrim
 )
 
+// Rules are those of a rustc.
+type Rules uint8
+
+const (
+	Current Rules = iota // of 1.95 to 1.97
+	// Rust163 are 1.63's: variants of an enum have a primitive in common only if that is
+	// the very same, 128-bit integers are aligned to 8 bytes, and pairs with one are
+	// returned in up to three registers.
+	Rust163
+	Any // of any of them: a compiler's that has not been tested
+)
+
 // Classify says what t is to the calling convention, for a type that is not
 // #[repr(C)].
-func Classify(t *types.Type) Class { return (&classifier{steps: maxSteps}).class(t, 0) }
+func Classify(t *types.Type) Class { return Current.classify(t, false) }
 
-// classifyC is as Classify if every wrapper of one scalar, outside of std, were
-// #[repr(C)]: such a wrapper is memory rather than the scalar. Debug info does not
-// tell. Nothing else about repr(C) matters here but unions.
-func classifyC(t *types.Type) Class { return (&classifier{reprC: true, steps: maxSteps}).class(t, 0) }
+// classify is as Classify, for a compiler's rules. With reprC it is as if every wrapper of
+// one scalar, outside of std, were #[repr(C)]: such a wrapper is memory rather than the
+// scalar. Debug info does not tell. Nothing else about repr(C) matters here but unions.
+func (r Rules) classify(t *types.Type, reprC bool) Class {
+	return (&classifier{rules: r, reprC: reprC, steps: maxSteps}).class(t, 0)
+}
 
 type classifier struct {
+	rules Rules
 	reprC bool
 	steps int // that are left
 }
@@ -110,7 +125,11 @@ func (c *classifier) class(t *types.Type, nesting int) Class {
 		case 1, 2, 4, 8:
 			return scalar(Scalar, t, p)
 		case 16:
-			return scalar(Int128, t, p)
+			wide := scalar(Int128, t, p)
+			if c.rules == Rust163 {
+				wide.align = 8
+			}
+			return wide
 		}
 		return unknown("integer of an odd size")
 	case types.Float:
@@ -304,6 +323,9 @@ func (c *classifier) tagged(t *types.Type, nesting int) Class {
 	part := Part{Kind: Scalar, Off: tag.Offset, Size: int64(tag.Size), align: int64(tag.Size), prim: tagPrim(tag)}
 	if part.Size == 16 {
 		part.Kind = Int128
+		if c.rules == Rust163 {
+			part.align = 8
+		}
 	}
 	if part.Size == t.Size {
 		return Class{Kind: part.Kind, Size: part.Size, align: part.align, prim: part.prim}
@@ -325,7 +347,7 @@ func (c *classifier) tagged(t *types.Type, nesting int) Class {
 			p := k.part(f.Offset)
 			if common.Kind == Unknown {
 				common = p
-			} else if !unify(&common, p) {
+			} else if c.rules == Rust163 && common.prim != p.prim || !unify(&common, p) {
 				return memory(t)
 			}
 		}

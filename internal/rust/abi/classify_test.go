@@ -56,12 +56,12 @@ func TestDoubt(t *testing.T) {
 	// An Option of a wrapper is two registers, or in memory: then the first parameter
 	// is not in rdi.
 	option := pair(u64, wrap("t::Id", u64))
-	all := Predict([]*types.Type{u64}, option)
+	all := Current.Predict([]*types.Type{u64}, option)
 	if len(all) != 2 || all[0].Result.Kind != Direct || all[1].Result.Kind != Indirect ||
 		all[0].Params[0].Location.Pieces[0].Reg != location.RDI || all[1].Params[0].Location.Pieces[0].Reg != location.RSI {
 		t.Errorf("%+v", all)
 	}
-	if all := Predict([]*types.Type{u64}, nil); len(all) != 1 {
+	if all := Current.Predict([]*types.Type{u64}, nil); len(all) != 1 {
 		t.Errorf("%+v", all)
 	}
 	// What follows a doubtful parameter is doubtful too.

@@ -37,6 +37,11 @@ pub struct Gen<T>(T); pub struct Gen2<T, V> { x: T, y: V } pub enum Either<T, V>
 #[repr(C)] pub union CUnion { a: u32 } #[repr(transparent)] pub struct T(f32);
 `
 
+// before166 spells declarations for compilers that know no discriminants of variants with
+// data, or of 128 bits.
+var before166 = strings.NewReplacer("Neg { A = -1, B(u8) = 5 }", "Neg { A, B(u8) }", "#[repr(u128)] pub enum Wide {", "pub enum Wide {",
+	"#[repr(u128)] pub enum WideData { A(u8) = 1, B = 2 }", "#[repr(u64)] pub enum WideData { A(u8), B }")
+
 var someTypes = []string{
 	"()", "bool", "char", "u8", "i16", "u32", "i64", "usize", "u128", "i128", "f32", "f64", "&'static u8", "&'static str", "&'static [u16]",
 	"&'static dyn Send", "Box<u8>", "Box<dyn Send>", "String", "Vec<u8>", "fn()", "*const u8", "*mut [u8]", "Plain", "Single", "SingleByte", "PlainWide",
@@ -48,7 +53,7 @@ var someTypes = []string{
 	"Option<&'static str>", "Option<String>", "Option<NonZeroU32>", "Option<(u8, u32)>", "Option<[u64; 1]>", "Option<()>", "Option<Ordering>", "Option<Void>", "Option<U>", "Option<F>",
 	"Result<u8, u64>", "Result<(), std::io::Error>", "Result<usize, std::io::Error>", "Result<u64, Box<u32>>", "Result<f64, u64>", "Result<f64, f64>", "Result<i8, u8>",
 	"Result<u8, std::io::Error>", "Result<u32, [u8; 7]>", "Result<u8, Void>", "Result<Void, u64>", "Result<(), String>", "Result<(), ()>", "std::time::Duration", "Option<std::time::Duration>",
-	"MaybeUninit<u64>", "MaybeUninit<(u64, u64)>", "ManuallyDrop<f32>", "PhantomData<u8>", "NonZero<u16>", "std::cell::Cell<u32>", "std::rc::Rc<u8>", "std::rc::Rc<str>",
+	"MaybeUninit<u64>", "MaybeUninit<(u64, u64)>", "ManuallyDrop<f32>", "PhantomData<u8>", "NonZeroU16", "std::cell::Cell<u32>", "std::rc::Rc<u8>", "std::rc::Rc<str>",
 	"std::ops::Range<u64>", "std::net::Ipv4Addr", "std::net::IpAddr", "std::alloc::Layout", "std::num::Wrapping<f32>",
 }
 
@@ -100,11 +105,24 @@ func TestAgainstCompiler(t *testing.T) {
 	for i, ty := range all {
 		fmt.Fprintf(&src, "#[no_mangle] pub fn probe_%d(x: %s) -> %[2]s { x }\n", i, ty)
 	}
-	for _, toolchain := range []string{"", "+nightly"} {
-		t.Run("rustc"+toolchain, func(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		compiler  string
+		toolchain string
+		rules     Rules
+	}{{"rustc", rustc, "", Current}, {"nightly", rustc, "+nightly", Current}, {"1.63", "/usr/bin/rustc", "", Rust163}} {
+		t.Run(c.name, func(t *testing.T) {
+			if out, err := exec.Command(c.compiler, "--version").Output(); err != nil || c.rules == Rust163 && !strings.HasPrefix(string(out), "rustc 1.63.") {
+				t.Skip("skipped: " + c.compiler + " is not the rustc of Debian 12")
+			}
+			rustc, toolchain := c.compiler, c.toolchain
 			dir := t.TempDir()
 			file := filepath.Join(dir, "lib.rs")
-			if err := os.WriteFile(file, []byte(src.String()), 0o600); err != nil {
+			text := src.String()
+			if c.rules == Rust163 {
+				text = before166.Replace(text)
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			args := []string{"--edition=2021", "--crate-type=cdylib", "--emit=llvm-ir,link", "-g", "--out-dir", dir, file}
@@ -121,7 +139,7 @@ func TestAgainstCompiler(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			compare(t, all, string(ir), read(t, filepath.Join(dir, "liblib.so")))
+			compare(t, c.rules, all, string(ir), read(t, filepath.Join(dir, "liblib.so")))
 		})
 	}
 }
@@ -129,10 +147,23 @@ func TestAgainstCompiler(t *testing.T) {
 var (
 	define = regexp.MustCompile(`(?m)^define .*?(\{ [^}]*\}|void|ptr|i\d+|float|double|half|fp128|<[^>]*>|\[[^\]]*\]) @(probe_\d+)\((.*)\) unnamed_addr`)
 	attr   = regexp.MustCompile(`\([^()]*\)`)
+	// Before LLVM 15 pointers had types.
+	named   = regexp.MustCompile(`%"[^"]*"`)
+	nested  = regexp.MustCompile(`([{\[][^{}\[\]]*)(?:\{[^{}\[\]]*\}|\[[^{}\[\]]*\])`)
+	pointer = regexp.MustCompile(`(%[\w.:]+|i\d+|float|double|void \(\)|ptr|\{[^{}]*\}|\[[^\[\]]*\])\*`)
 )
 
-func compare(t *testing.T, names []string, ir string, sigs map[string]*types.Type) {
+func compare(t *testing.T, rules Rules, names []string, ir string, sigs map[string]*types.Type) {
 	checked, doubtful := 0, 0
+	if rules == Rust163 {
+		ir = named.ReplaceAllString(ir, "%T")
+		for pointer.MatchString(ir) || nested.MatchString(ir) {
+			if !pointer.MatchString(ir) {
+				ir = nested.ReplaceAllString(ir, "${1}i1")
+			}
+			ir = pointer.ReplaceAllString(ir, "ptr")
+		}
+	}
 	for _, m := range define.FindAllStringSubmatch(ir, -1) {
 		var i int
 		fmt.Sscanf(m[2], "probe_%d", &i)
@@ -152,16 +183,17 @@ func compare(t *testing.T, names []string, ir string, sigs map[string]*types.Typ
 				params = append(params, shape(strings.Fields(p)[0]))
 			}
 		}
-		res, par := Result(ty), Params([]*types.Type{ty}, ty)[0]
+		all := rules.Predict([]*types.Type{ty}, ty)
+		res, par, class := all[0].Result, all[0].Params[0], rules.classify(ty, false)
 		if res.Kind == Unclear && strings.Contains(res.Why, "SIMD") {
 			continue
 		}
-		gotRet, gotPar := describe(result(Classify(ty)), Classify(ty), true), describe(par, Classify(ty), false)
+		gotRet, gotPar := describe(rules.result(class), class, true), describe(par, class, false)
 		if gotRet == ret && gotPar == strings.Join(params, " ") {
 			continue
 		}
-		c := classifyC(ty)
-		if res.Doubt != "" && describe(result(c), c, true) == ret {
+		c := rules.classify(ty, true)
+		if len(all) > 1 && describe(rules.result(c), c, true) == ret {
 			doubtful++
 			continue
 		}

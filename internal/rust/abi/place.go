@@ -49,19 +49,25 @@ const reprC = "elsewhere if a wrapper of one scalar in the signature is #[repr(C
 
 // Result says where a function's result is at its ret.
 func Result(t *types.Type) Place {
-	p := result(Classify(t))
-	if p.Kind != Unclear && !p.equal(result(classifyC(t))) {
+	p := Current.result(Classify(t))
+	if p.Kind != Unclear && !p.equal(Current.result(Current.classify(t, true))) {
 		p.Doubt = reprC
 	}
 	return oneBits(t, p)
 }
 
-func result(c Class) Place {
-	if c.Size > 16 || c.Kind == Memory && c.Size > 8 {
+func (r Rules) result(c Class) Place {
+	ints := []location.Reg{location.RAX, location.RDX}
+	large := c.Size > 16
+	if r == Rust163 && c.Kind == Pair {
+		ints = append(ints, location.RCX)
+		large = c.A.Kind == Int128 && c.B.Kind == Int128
+	}
+	if large || c.Kind == Memory && c.Size > 8 {
 		return indirect(location.Expr{{Kind: location.OpRegister, Reg: location.RAX}}, c.Size)
 	}
 	return (&allocator{
-		ints:   []location.Reg{location.RAX, location.RDX},
+		ints:   ints,
 		floats: []location.Reg{location.XMM0, location.XMM1},
 		lost:   "more registers than a result has",
 		result: true,
@@ -72,7 +78,7 @@ func result(c Class) Place {
 // whose result is of type result (nil for none). What LLVM has made of a function
 // can differ: a place in debug info that disagrees says that it did.
 func Params(ts []*types.Type, result *types.Type) []Place {
-	all := Predict(ts, result)
+	all := Current.Predict(ts, result)
 	places := all[0].Params
 	for _, other := range all[1:] {
 		for i, p := range other.Params {
@@ -212,15 +218,23 @@ type Prediction struct {
 // wrapper is #[repr(C)], then, if that makes a difference, if those in the result
 // are, in the parameters, in both. Debug info that locates a parameter elsewhere
 // than a prediction rules it out; what is left has to agree before it is believed.
-func Predict(ts []*types.Type, res *types.Type) []Prediction {
+func (rules Rules) Predict(ts []*types.Type, res *types.Type) []Prediction {
 	var out []Prediction
-	for _, ofResult := range []func(*types.Type) Class{Classify, classifyC} {
+	if rules == Any {
+		for _, p := range append(Current.Predict(ts, res), Rust163.Predict(ts, res)...) {
+			if !slices.ContainsFunc(out, p.equal) {
+				out = append(out, p)
+			}
+		}
+		return out
+	}
+	for _, inResult := range []bool{false, true} {
 		r := Place{Kind: Nowhere}
 		if res != nil {
-			r = oneBits(res, result(ofResult(res)))
+			r = oneBits(res, rules.result(rules.classify(res, inResult)))
 		}
-		for _, ofParams := range []func(*types.Type) Class{Classify, classifyC} {
-			p := Prediction{params(ts, r, ofParams), r}
+		for _, inParams := range []bool{false, true} {
+			p := Prediction{params(ts, r, func(t *types.Type) Class { return rules.classify(t, inParams) }), r}
 			if !slices.ContainsFunc(out, p.equal) {
 				out = append(out, p)
 			}

@@ -22,7 +22,7 @@ func (p *printer) special(t *types.Type, v view, nesting int) bool {
 		return true
 	}
 	switch {
-	case crate == "alloc" && strings.HasPrefix(path, "alloc::boxed::") && strings.HasSuffix(path, "::from::StringError") && len(t.Fields) == 1:
+	case (strings.HasPrefix(path, "alloc::boxed::") || strings.HasPrefix(path, "std::error::")) && strings.HasSuffix(path, "::from::StringError") && len(t.Fields) == 1:
 		// What From<&str> makes of a text for Box<dyn Error> prints as the text.
 		p.part(t, v, 0, nesting)
 	case forwards[path],

@@ -177,9 +177,11 @@ func (r *Reader) param(t *Type, i int) *Type {
 	return nil
 }
 
-// era is the era of the compiler that wrote an entry.
-func era(e *dwarf.Entry) Era {
-	_, v, ok := strings.Cut(e.Unit.Producer(), "rustc version 1.")
+func era(e *dwarf.Entry) Era { return EraOf(e.Unit) }
+
+// EraOf is the era of the compiler that wrote a unit.
+func EraOf(u *dwarf.Unit) Era {
+	_, v, ok := strings.Cut(u.Producer(), "rustc version 1.")
 	minor, _, _ := strings.Cut(v, ".")
 	n, err := strconv.Atoi(minor)
 	switch {
