@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"math"
 	"os"
+	"runtime/debug"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -35,6 +37,9 @@ type caching struct {
 // minCached is the size of a file, in bytes of debug info, from which on it is worth the
 // space: below, it is read within milliseconds.
 var minCached = 1 << 20
+
+// lean is held where the garbage collector has been told to be thrifty.
+var lean sync.Mutex
 
 // names are those of all functions, by their numbers.
 type names struct {
@@ -136,6 +141,11 @@ func (ix *Index) save() {
 			return
 		}
 		c.saving.Go(func() {
+			// Names are made by way of much that is not kept. With memory for as much garbage
+			// as there is of all else, which is Go's way, this would be the peak of a run.
+			lean.Lock()
+			defer lean.Unlock()
+			defer debug.SetGCPercent(debug.SetGCPercent(25))
 			sections, err := ix.encode()
 			if err == nil {
 				err = c.dir.Save(c.name, c.key, sections)
@@ -165,45 +175,100 @@ func (ix *Index) closeCache() error {
 
 // encode makes the sections of a cached file.
 func (ix *Index) encode() ([][]byte, error) {
-	n := names{all: make([]name, len(ix.functions))}
-	for _, f := range ix.Functions() {
-		n.sorted = append(n.sorted, f.number)
-	}
-	files := map[string]part{}
-	text := func(to *[]byte, s string) part {
-		p := part{int32(len(*to)), int32(len(s))}
-		*to = append(append(*to, s...), 0)
-		return p
-	}
-	for i := range n.all {
-		r := &n.all[i]
-		r.name.first, r.aliases.first = int32(len(n.text)), int32(len(n.aliases))
-		if ix.functions[i].hidden() {
-			continue
-		}
-		f := ix.function(int32(i)).named()
-		r.name, r.line = text(&n.text, f.Name), int32(f.Line)
-		for _, a := range f.Aliases {
-			n.aliases = append(n.aliases, text(&n.text, a))
-			r.aliases.n++
-		}
-		var ok bool
-		if r.file, ok = files[f.File]; !ok {
-			r.file = text(&n.files, f.File)
-			files[f.File] = r.file
-		}
-		if f.Rust {
-			r.flags |= nameRust
-		}
-		if f.Ambiguous {
-			r.flags |= nameAmbiguous
-		}
-	}
-	if max(len(n.text), len(n.files), len(n.aliases)) > math.MaxInt32 {
-		return nil, errTooMany
+	n, err := ix.allNames()
+	if err != nil {
+		return nil, err
 	}
 	return [][]byte{raw(ix.subs.all), raw(ix.inlines), raw(ix.scopes), raw(ix.functions), raw(ix.concrete), raw(ix.places), raw(ix.merged),
 		raw(n.all), raw(n.aliases), raw(n.sorted), n.text, n.files}, nil
+}
+
+// appendText adds a text, and returns where it stands.
+func appendText(to *[]byte, s string) part {
+	p := part{int32(len(*to)), int32(len(s))}
+	*to = append(append(*to, s...), 0)
+	return p
+}
+
+// allNames names all functions. It leaves none behind that nobody has asked for: together they
+// would be most of the memory of a run.
+func (ix *Index) allNames() (*names, error) {
+	const batch = 256
+	type some struct {
+		names
+		of []string // the functions' files
+	}
+	all := make([]some, (len(ix.functions)+batch-1)/batch)
+	parallel(len(all), func() func(int) {
+		return func(b int) {
+			n := &all[b]
+			for i := b * batch; i < min((b+1)*batch, len(ix.functions)); i++ {
+				r := name{name: part{first: int32(len(n.text))}, aliases: part{first: int32(len(n.aliases))}}
+				file := ""
+				if !ix.functions[i].hidden() {
+					f := ix.made[i].Load()
+					if f == nil {
+						f = ix.makeFunction(int32(i))
+					}
+					file = n.add(&r, f.named())
+				}
+				n.all, n.of = append(n.all, r), append(n.of, file)
+			}
+			n.text, n.aliases = slices.Clip(n.text), slices.Clip(n.aliases)
+		}
+	})
+	n := &names{all: make([]name, 0, len(ix.functions))}
+	files := map[string]part{}
+	for b := range all {
+		s := &all[b]
+		for i, r := range s.all {
+			var ok bool
+			if r.file, ok = files[s.of[i]]; !ok {
+				r.file = appendText(&n.files, s.of[i])
+				files[s.of[i]] = r.file
+			}
+			r.name.first += int32(len(n.text))
+			r.aliases.first += int32(len(n.aliases))
+			n.all = append(n.all, r)
+		}
+		for _, a := range s.aliases {
+			a.first += int32(len(n.text))
+			n.aliases = append(n.aliases, a)
+		}
+		n.text = append(n.text, s.text...)
+		if len(n.text) > math.MaxInt32 || len(n.files) > math.MaxInt32 {
+			return nil, errTooMany
+		}
+		*s = some{}
+	}
+	for i := range ix.functions {
+		if !ix.functions[i].hidden() {
+			n.sorted = append(n.sorted, int32(i))
+		}
+	}
+	slices.SortFunc(n.sorted, func(a, b int32) int {
+		if c := bytes.Compare(of(n.text, n.all[a].name), of(n.text, n.all[b].name)); c != 0 {
+			return c
+		}
+		return ix.compare(&ix.functions[a], &ix.functions[b])
+	})
+	return n, nil
+}
+
+// add appends the names of f, which r is to say, and returns its file.
+func (n *names) add(r *name, f *Function) (file string) {
+	r.name, r.line = appendText(&n.text, f.Name), int32(f.Line)
+	for _, a := range f.Aliases {
+		n.aliases = append(n.aliases, appendText(&n.text, a))
+		r.aliases.n++
+	}
+	if f.Rust {
+		r.flags |= nameRust
+	}
+	if f.Ambiguous {
+		r.flags |= nameAmbiguous
+	}
+	return f.File
 }
 
 // raw is the memory of values without pointers.

@@ -211,6 +211,14 @@ func (ix *Index) function(i int32) *Function {
 	if f := ix.made[i].Load(); f != nil {
 		return f
 	}
+	f := ix.makeFunction(i)
+	if !ix.made[i].CompareAndSwap(nil, f) {
+		f = ix.made[i].Load()
+	}
+	return f
+}
+
+func (ix *Index) makeFunction(i int32) *Function {
 	is := &ix.functions[i]
 	f := &Function{ix: ix, is: is, number: i}
 	if is.abstract >= 0 {
@@ -220,9 +228,6 @@ func (ix *Index) function(i int32) *Function {
 	} else {
 		f.symbol = ix.symbols[is.symbol]
 		f.linkage = f.symbol.Name
-	}
-	if !ix.made[i].CompareAndSwap(nil, f) {
-		f = ix.made[i].Load()
 	}
 	return f
 }

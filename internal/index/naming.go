@@ -88,17 +88,23 @@ func (ix *Index) namedIf(wanted func(*function) bool) []*Function {
 // byName orders functions by name: of one name, those first of which only the symbol is
 // known, and then as the file has them.
 func byName(a, b *Function) int {
-	switch c := strings.Compare(a.Name, b.Name); {
-	case c != 0:
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
 		return c
-	case a.abstract == nil && b.abstract == nil:
-		return cmp.Compare(a.symbol.Addr, b.symbol.Addr)
-	case a.abstract == nil:
+	}
+	return a.ix.compare(a.is, b.is)
+}
+
+// compare orders functions of one name.
+func (ix *Index) compare(a, b *function) int {
+	switch {
+	case a.abstract < 0 && b.abstract < 0:
+		return cmp.Compare(ix.symbols[a.symbol].Addr, ix.symbols[b.symbol].Addr)
+	case a.abstract < 0:
 		return -1
-	case b.abstract == nil:
+	case b.abstract < 0:
 		return 1
 	}
-	return cmp.Compare(a.abstract.off, b.abstract.off)
+	return cmp.Compare(a.abstract, b.abstract) // which is the order of offsets
 }
 
 // candidates are the functions that a pattern with the hint may match. Only those are

@@ -2,8 +2,10 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -262,4 +264,34 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// FuzzFile: whatever a file holds behind a right checksum, its sections are within it.
+func FuzzFile(f *testing.F) {
+	d := &Dir{Path: f.TempDir(), Limit: 1 << 20}
+	for _, s := range [][][]byte{nil, {{1, 2, 3}}, sections(3)} {
+		if err := d.Save("x", Key{}, s); err != nil {
+			f.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(d.Path, "x"+suffix))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) >= countAt {
+			copy(b, magic)
+			binary.LittleEndian.PutUint32(b[crcAt:], crc32.Checksum(b[countAt:], castagnoli))
+		}
+		found, err := parse(b, Key{})
+		if err != nil {
+			return
+		}
+		for _, s := range found {
+			if len(s) > len(b) || cap(s) != len(s) {
+				t.Fatalf("a section of %d bytes, up to %d, in a file of %d", len(s), cap(s), len(b))
+			}
+		}
+	})
 }
