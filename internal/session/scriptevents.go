@@ -55,7 +55,7 @@ func (s *scripted) event(raw []byte) error {
 		}
 		s.say("value", s.env.Text(args[0])+"\n", func() show.JSON { return s.env.JSON(args[0]) })
 	case ir.PrintMap:
-		return s.printMap(ev.Map, ev.Top, ev.Div)
+		return s.printMap(ev.Map, ev.Top, ev.Div, true)
 	case ir.PrintKey:
 		return s.printKey(ev, args[0].Bytes)
 	case ir.ClearMap, ir.ZeroMap:
@@ -94,7 +94,10 @@ func (s *scripted) say(kind, text string, data func() show.JSON) {
 }
 
 func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
-	text, err := s.env.Printf(ev.Format, args)
+	env := *s.env
+	// The shell and the file system are given strings as they are.
+	env.Raw = env.Raw || ev.Kind == ir.System || ev.Kind == ir.Cat
+	text, err := env.Printf(ev.Format, args)
 	if err != nil {
 		return err
 	}
@@ -102,9 +105,17 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 	case ir.Printf:
 		s.say("printf", text, func() show.JSON { return show.Quote(text) })
 	case ir.Errorf, ir.Warnf:
-		kind := "ERROR"
+		kind, typ := "ERROR", "errorf"
 		if ev.Kind == ir.Warnf {
-			kind = "WARNING"
+			kind, typ = "WARNING", "warnf"
+		}
+		if s.sc.JSON {
+			var b bytes.Buffer
+			if err := show.MessageLine(&b, typ, text, s.sc.Name, ev.Line, ev.Col); err != nil {
+				return err
+			}
+			s.r.emit(event.Said{Kind: typ, Lines: b.Bytes()})
+			break
 		}
 		s.sc.Errors(fmt.Sprintf("%s:%d:%d-%d: %s: %s", s.sc.Name, ev.Line, ev.Col, ev.End, kind, text))
 	case ir.System:
@@ -150,12 +161,22 @@ func (s *scripted) elements(n int) (all []show.Entry, err error) {
 	return all, err
 }
 
-func (s *scripted) printMap(n int, top, div int64) error {
+// printMap shows a map. One of one value that has none yet is shown as zeros if the script
+// asked for it.
+func (s *scripted) printMap(n int, top, div int64, asked bool) error {
 	all, err := s.elements(n)
+	m := s.out.Script.Maps[n]
+	if asked && len(all) == 0 && m.Key == nil {
+		switch m.Value.Kind {
+		case ir.Hist, ir.LHist, ir.Series:
+		default:
+			all = append(all, show.Zero())
+		}
+	}
 	if err != nil || len(all) == 0 {
 		return err
 	}
-	return s.view(s.env.Map(s.out.Script.Maps[n], all, top, div))
+	return s.view(s.env.Map(m, all, top, div))
 }
 
 func (s *scripted) view(v *show.MapView) error {
@@ -226,7 +247,7 @@ func (s *scripted) printMaps() error {
 		return strings.Compare(s.out.Script.Maps[a].Name, s.out.Script.Maps[b].Name)
 	})
 	for _, i := range order {
-		if err := s.printMap(i, 0, 0); err != nil {
+		if err := s.printMap(i, 0, 0, false); err != nil {
 			return err
 		}
 	}
