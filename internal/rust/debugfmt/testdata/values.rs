@@ -289,7 +289,6 @@ fn main() {
         Once(false).await;
         kept + k
     };
-    probe_as(&calls, format!("{{closure {}:{}}} {{ k: 5 }}", file!(), begin));
     let (fresh, mut future) = (calls(3), calls(3));
     probe_as(&fresh, format!("{{async closure {}:{}}} {{ unresumed, n: 3, k: 5 }}", file!(), begin));
     poll(&mut future);
