@@ -244,7 +244,7 @@ func TestPatterns(t *testing.T) {
 	if got.err == nil || !strings.Contains(got.err.Error(), "nosuch") || !strings.Contains(got.err.Error(), "nowhere") {
 		t.Errorf("error: %v", got.err)
 	}
-	for pattern, want := range map[string]int{"nosuch": 3, "a::(": 2, "/(/": 2, "src/x.rs:3": 2} {
+	for pattern, want := range map[string]int{"nosuch": 3, "a::(": 2, "/(/": 2, "src/x.rs:3": 3} {
 		if got := flow(t, Trace, nil, Options{Patterns: []string{pattern}}, "work", "3"); got.status() != want {
 			t.Errorf("%s: %v does not exit with %d", pattern, got.err, want)
 		}
