@@ -200,7 +200,7 @@ func TestHandlers(t *testing.T) {
 				bin(ir.Mod, word(ir.U64, 7), word(ir.U64, 0)), bin(ir.Add, word(ir.U8, 250), word(ir.U8, 10)), bin(ir.Add, word(ir.I8, 127), word(ir.I8, 1)),
 				bin(ir.Shl, word(ir.U64, 1), num64(40)), bin(ir.Shr, num64(-8), num64(1)), bin(ir.Shr, word(ir.U64, -8), num64(60)),
 				bin(ir.Xor, num64(0x1234567890), num64(1)), un(ir.Neg, ir.I64, num64(5)), un(ir.Inv, ir.U64, word(ir.U64, 0)), un(ir.Not, ir.BoolType, num64(3))))
-		}, "-10 18446744073709551615 -3 -1 0 0 4 -128 1099511627776 -4 15 78187493521 -5 18446744073709551615 0\n"},
+		}, "-10 18446744073709551615 -3 -1 1 1 4 -128 1099511627776 -4 15 78187493521 -5 18446744073709551615 0\n"},
 		{"comparisons", func(s *scripting) {
 			s.add(s.say(test(ir.Lt, num64(-1), num64(0)), test(ir.Lt, word(ir.U64, -1), word(ir.U64, 0)), test(ir.Ge, num64(3), num64(3)),
 				test(ir.Eq, num64(1<<40), num64(1<<40)), test(ir.Ne, num64(1<<40), num64(1<<41)), test(ir.LAnd, num64(2), num64(0)), test(ir.LOr, num64(0), num64(7))))

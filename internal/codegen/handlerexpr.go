@@ -236,7 +236,7 @@ var arithmetic = map[ir.BinaryOp]asm.ALUOp{
 	ir.Add: asm.Add, ir.Sub: asm.Sub, ir.Mul: asm.Mul, ir.And: asm.And, ir.Or: asm.Or, ir.Xor: asm.Xor,
 }
 
-// divide is r0 = r0 / r2, or the remainder; 0 where r2 is. Signed division is an
+// divide is r0 = r0 / r2, or the remainder; 1 where r2 is 0, as in bpftrace. Signed division is an
 // instruction only since Linux 6.6.
 func (g *handler) divide(signed, remainder bool) {
 	f := g.f
@@ -262,7 +262,8 @@ func (g *handler) divide(signed, remainder bool) {
 		f.jump(end)
 	}
 	f.place(zero)
-	f.imm(r0, 0)
+	g.fault(runtime.DivideByZero)
+	f.imm(r0, 1)
 	f.place(end)
 }
 

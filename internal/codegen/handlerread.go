@@ -335,6 +335,9 @@ func (g *handler) builtinInto(x *ir.Builtin, at int) {
 		f.helper(asm.FnGetCurrentComm)
 	case ir.UserStack:
 		g.zero(at, x.T.Size)
+		if g.item == nil {
+			return // there is no process
+		}
 		f.load(r1, r7, headIDs, u32)
 		f.store(r7, at, r1, u32)
 		f.mov(r1, r6)

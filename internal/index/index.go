@@ -28,7 +28,9 @@ type Index struct {
 	debugFile *objfile.File
 	splits    splits
 	types     *types.Reader
-	symbols   []objfile.Symbol // functions in order of address
+	typesOnce sync.Once
+	typeNames map[string]dwarf.Offset // of TypeNamed
+	symbols   []objfile.Symbol        // functions in order of address
 	table
 	bodies   bodies
 	glue     glue

@@ -212,8 +212,8 @@ var unwritten = strings.NewReplacer(
 func (f *Function) alias(symbol string) {
 	name, ok := demangle.Demangle(symbol)
 	if !ok {
-		if strings.HasSuffix(f.Name, "::"+symbol) {
-			return // #[no_mangle]
+		if f.Name == symbol || strings.HasSuffix(f.Name, "::"+symbol) {
+			return // C's, and #[no_mangle]
 		}
 		name = symbol
 	}

@@ -54,7 +54,7 @@ const (
 )
 
 // Fault is an index into MapFaults: what handlers of a script came upon. But for
-// ReadZeros and those that concern a map or an event the handler ended there.
+// DivideByZero, ReadZeros and those that concern a map or an event the handler ended there.
 type Fault uint32
 
 const (
@@ -64,6 +64,7 @@ const (
 	Unreadable                // a value that the handler stands on
 	OtherVariant              // a field was asked for of a variant that the value is not
 	OutOfBounds               // an index beyond an array
+	DivideByZero              // a division by zero, whose result counts as 1
 	ReadZeros                 // memory that could not be read counts as zeros
 	NumFaults
 )

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -122,6 +123,10 @@ type scripted struct {
 	status   int
 	closed   bool
 	full     chan struct{}
+	// muted: the script has exited, and what was hit meanwhile is not heard; endAt is when
+	// the last handlers ran.
+	muted atomic.Bool
+	endAt atomic.Uint64
 }
 
 // said is an event's record.
@@ -232,8 +237,8 @@ func (s *scripted) run() (int, error) {
 	if err == nil {
 		err = s.flush(^uint64(0))
 	}
-	if s.out.Config.PrintMapsOnExit && !s.sc.NoMaps && err == nil {
-		err = s.printMaps()
+	if err == nil {
+		err = s.last()
 	}
 	command := r.finish()
 	if err == nil {
@@ -348,6 +353,7 @@ func (s *scripted) timers(ctx context.Context) error {
 	<-ended
 	wg.Wait()
 	errs = append(errs, r.sess.Detach())
+	s.endAt.Store(monotonic())
 	ran(ir.End)
 	return errors.Join(errs...)
 }
@@ -423,6 +429,9 @@ func (s *scripted) flush(before uint64) error {
 	slices.SortStableFunc(s.pending, func(a, b said) int { return cmp.Compare(a.time, b.time) })
 	n := 0
 	for ; n < len(s.pending) && s.pending[n].time < before; n++ {
+		if end := s.endAt.Load(); s.muted.Load() && (end == 0 || s.pending[n].time < end) {
+			continue
+		}
 		if err := s.event(s.pending[n].raw); err != nil {
 			return err
 		}
@@ -465,6 +474,7 @@ var faults = map[runtime.Fault]string{
 	runtime.MapFull:      "%d updates of maps found no room: max_map_keys in the config block makes them larger",
 	runtime.Unreadable:   "%d hits were not handled to the end: a value could not be read",
 	runtime.OtherVariant: "%d hits were not handled to the end: a value was not there (another variant, or the entry of the call was not seen)",
+	runtime.DivideByZero: "%d divisions by zero: 1 is the result of each",
 	runtime.OutOfBounds:  "%d hits were not handled to the end: an index was out of bounds",
 	runtime.ReadZeros:    "%d reads of memory failed, and count as zeros",
 }

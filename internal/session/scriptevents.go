@@ -64,6 +64,7 @@ func (s *scripted) event(raw []byte) error {
 		if len(args) > 0 {
 			s.status = int(int64(binary.LittleEndian.Uint64(args[0].Bytes))) & 0xff
 		}
+		s.muted.Store(true)
 		s.finish()
 	case ir.Join:
 		var words []string
@@ -233,6 +234,17 @@ func (s *scripted) empty(n int, zero bool) error {
 		}
 	}
 	return nil
+}
+
+// last says what is left to say: as bpftrace, after an empty line.
+func (s *scripted) last() error {
+	if !s.sc.JSON {
+		s.say("", "\n", nil)
+	}
+	if !s.out.Config.PrintMapsOnExit || s.sc.NoMaps {
+		return s.r.failed
+	}
+	return s.printMaps()
 }
 
 // printMaps shows what the maps hold at the end, by name.

@@ -229,7 +229,14 @@ func (s *scripted) lineSites(p *ast.AttachPoint, files []*file, prefix string, a
 }
 
 // Type implements check.Symbols.
-func (s *scripted) Type(string) *types.Type { return nil }
+func (s *scripted) Type(name string) *types.Type {
+	for _, f := range s.r.files {
+		if t := f.ix.TypeNamed(name); t != nil {
+			return t
+		}
+	}
+	return nil
+}
 
 // place binds a handler to its site.
 func (s *scripted) place(u check.Use) error {
@@ -293,6 +300,16 @@ func (s *scripted) exits(u check.Use, pl *scriptPlace, run func(uint64, x86.Inst
 // that it looks at is in place there, else to the later one where it is.
 func (s *scripted) entries(u check.Use, pl *scriptPlace, run func(uint64, x86.Inst, program.Item) error) error {
 	p := pl.plan
+	if low := pl.in.Low(); u.Registers && !pl.in.Inlined && p.Entries[0].Addr != low {
+		if len(u.Roots) > 0 {
+			return fmt.Errorf("%s: its arguments are in place later only than the registers of the call: look at args or at registers, not at both", u.Site.Func)
+		}
+		inst, err := x86.Decode(pl.f.ix.File.Bytes(low), low)
+		if err != nil {
+			return err
+		}
+		return run(low, inst, program.Item{CFA: afterFrame, Cond: -1})
+	}
 	at := func(site *index.Site) (program.Item, bool) {
 		item := program.Item{CFA: site.CFA, Cond: -1}
 		for _, i := range u.Roots {

@@ -377,7 +377,7 @@ const (
 	Add BinaryOp = iota
 	Sub
 	Mul
-	Div // by the signedness of the operands; 0 by 0
+	Div // by the signedness of the operands; 1 where Y is 0, as Mod is
 	Mod
 	And
 	Or

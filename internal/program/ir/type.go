@@ -106,7 +106,7 @@ func TextType(n int) *Type { return &Type{Kind: Text, Size: align(n, 8)} }
 func BytesType(n int) *Type { return &Type{Kind: Bytes, Size: align(4+n, 8)} }
 
 // TupleOf lays fields out one after the other, each at a multiple of its alignment, up
-// to 8; bytes between them are zero. Names may be nil.
+// to 8, as C does; bytes between them are zero. Names may be nil.
 func TupleOf(names []string, types []*Type) *Type {
 	t := &Type{Kind: Tuple}
 	for i, ft := range types {
@@ -117,7 +117,7 @@ func TupleOf(names []string, types []*Type) *Type {
 		t.Fields = append(t.Fields, f)
 		t.Size = f.Off + ft.Size
 	}
-	t.Size = align(t.Size, 8)
+	t.Size = align(t.Size, t.Align())
 	return t
 }
 
@@ -128,6 +128,12 @@ func (t *Type) Align() int {
 		return max(t.Size, 1)
 	case Array:
 		return t.Elem.Align()
+	case Tuple:
+		n := 1
+		for _, f := range t.Fields {
+			n = max(n, f.Type.Align())
+		}
+		return n
 	}
 	return 8
 }

@@ -78,12 +78,14 @@ func (c *checker) ident(x *ast.Ident) *operand {
 			c.errorf(x, "", "args are those of a uprobe")
 			return nil
 		}
-		c.errorf(x, "args.NAME is one; print(args) shows them all", "all arguments together are no value")
-		return nil
+		return c.allArgs(x)
 	case "retval":
 		if c.h.site == nil || !c.h.ret {
 			c.errorf(x, "", "retval is that of a uretprobe")
 			return nil
+		}
+		if c.h.site.Result == nil && c.h.site.NoArgs != "" && c.h.site.C {
+			return of(ir.U64, &ir.Register{Reg: location.RAX}, x) // as bpftrace has it
 		}
 		if c.h.site.Result == nil {
 			c.errorf(x, "", "%s returns nothing that is known", c.h.site.Func)
@@ -101,9 +103,6 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		known := &ir.Binary{T: ir.BoolType, Op: ir.Ne, X: c.h.duration, Y: &ir.Const{T: ir.U64}}
 		return of(ir.U64, &ir.Require{C: known, X: c.h.duration}, x)
 	case "ustack":
-		if !inProcess() {
-			return nil
-		}
 		return c.stack(maxFrames)
 	}
 	if n, ok := argNumber(x.Name, "arg"); ok {
@@ -114,9 +113,11 @@ func (c *checker) ident(x *ast.Ident) *operand {
 			c.errorf(x, "sargN are those on the stack", "only %d arguments are in registers", len(argRegisters))
 			return nil
 		}
+		c.h.registers = true
 		return of(ir.U64, &ir.Register{Reg: argRegisters[n]}, x)
 	}
 	if n, ok := argNumber(x.Name, "sarg"); ok && inProcess() {
+		c.h.registers = true
 		sp := &ir.Register{Reg: location.RSP}
 		return of(ir.U64, &ir.Load{T: ir.U64, Addr: plus(sp, int64(8*(n+1)))}, x)
 	}
@@ -146,6 +147,7 @@ func argNumber(name, prefix string) (int, bool) {
 const maxFrames = 127
 
 func (c *checker) stack(n int) *operand {
+	c.h.registers = true
 	t := &ir.Type{Kind: ir.Stack, Size: 8 + 8*n, Count: n}
 	return of(t, &ir.Builtin{T: t, Kind: ir.UserStack, N: n}, nil)
 }
@@ -175,11 +177,12 @@ func (c *checker) reg(x *ast.Call) *operand {
 		c.errorf(x, "ax, bx, cx, dx, si, di, bp, sp, ip, r8 … r15", "'%s' is not a valid register on this architecture (x86-64)", name)
 		return nil
 	}
+	c.h.registers = true
 	return of(ir.U64, &ir.Register{Reg: r}, x)
 }
 
 var registers = map[string]location.Reg{
-	"ax": location.RAX, "bx": location.RBX, "cx": location.RCX, "dx": location.RDX, "si": location.RSI, "di": location.RDI, "bp": location.RBP, "sp": location.RSP, "ip": location.RA,
+	"ax": location.RAX, "bx": location.RBX, "cx": location.RCX, "dx": location.RDX, "si": location.RSI, "di": location.RDI, "bp": location.RBP, "sp": location.RSP, "ip": location.RA, "pc": location.RA,
 	"r8": location.R8, "r9": location.R9, "r10": location.R10, "r11": location.R11, "r12": location.R12, "r13": location.R13, "r14": location.R14, "r15": location.R15,
 }
 
@@ -206,10 +209,6 @@ func (c *checker) nsecs(x *ast.Call) *operand {
 }
 
 func (c *checker) ustack(x *ast.Call) *operand {
-	if c.h.site == nil {
-		c.errorf(x, "", "a stack is that of a process that hits a probe: there is none here")
-		return nil
-	}
 	n := uint64(maxFrames)
 	for _, a := range x.Args {
 		if id, ok := a.(*ast.Ident); ok {
@@ -248,4 +247,25 @@ func (c *checker) uaddr(x *ast.Call) *operand {
 
 func (c *checker) named1(x *ast.Call) *operand {
 	return c.ident(&ast.Ident{Span: x.Span, Name: x.Name})
+}
+
+// allArgs are a function's arguments as a record.
+func (c *checker) allArgs(x *ast.Ident) *operand {
+	s := c.h.site
+	if s.Args == nil && s.NoArgs != "" {
+		c.errorf(x, s.NoArgs, "the arguments of %s are not known", s.Func)
+		return nil
+	}
+	m := &ir.MakeTuple{}
+	var names []string
+	var ts []*ir.Type
+	for i := range s.Args {
+		o := c.siteValue(i, &s.Args[i], "args."+s.Args[i].Name, x)
+		if o = c.value(o, x); o == nil {
+			return nil
+		}
+		names, ts, m.Elems = append(names, s.Args[i].Name), append(ts, o.t.Type), append(m.Elems, o.x)
+	}
+	m.T = ir.TupleOf(names, ts)
+	return of(m.T, m, x)
 }

@@ -125,7 +125,7 @@ func (c *checker) shownArg(e *ir.Event, x ast.Expr, rust bool) ir.Expr {
 	if o == nil {
 		return nil
 	}
-	if o.place != nil && (rust || o.place.strict && !simple(o.place.t) && c.whole1(o.place.t)) {
+	if o.place != nil && (rust && (o.place.strict || memoryType(o.place.t) == nil) || o.place.strict && !simple(o.place.t) && c.whole1(o.place.t)) {
 		e.Args, e.Rust = append(e.Args, &ir.Type{Kind: ir.Value}), append(e.Rust, o.place.t)
 		return c.capture(o.place)
 	}

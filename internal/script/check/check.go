@@ -71,6 +71,8 @@ type Use struct {
 	Site    *Site
 	Handler int
 	Roots   []int
+	// Registers says that it looks at registers as they are when the function is entered.
+	Registers bool
 	// Entry says that it runs where the function is entered, though the site is an exit:
 	// it keeps what the exit's handler wants.
 	Entry bool
@@ -160,7 +162,9 @@ type checker struct {
 
 	config  Config
 	structs map[string]*types.Type
-	consts  map[string]constant
+	// pointees are the types that pointers of the script lead to, by how they are written.
+	pointees map[string]*types.Type
+	consts   map[string]constant
 
 	sites   map[*ast.AttachPoint][]*Site
 	vars    map[varKey]*typ
@@ -191,6 +195,8 @@ type body struct {
 	scopes []map[string]*variable
 	loops  int
 	number int
+	// registers: it looks at them, or at the stack.
+	registers bool
 	// duration is how long the call took, if that is asked for.
 	duration *ir.Var
 }
@@ -342,7 +348,7 @@ var signals = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "USR1": 10, "USR2": 
 // functions checks a body for the sites of functions.
 func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 	handlers := map[string]int{} // -1: not here
-	starts, roots := map[string]int{}, map[string][]int{}
+	starts, roots, regs := map[string]int{}, map[string][]int{}, map[string]bool{}
 	var firstErrs source.Errors
 	skipped, uses := 0, 0
 	used := usedArgs(p)
@@ -356,7 +362,7 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 			if b.duration != nil {
 				starts[key] = c.startHandler(ap)
 			}
-			roots[key] = b.roots
+			roots[key], regs[key] = b.roots, b.registers
 			if bad := c.errs[before:]; bad.Failed() {
 				// Other sites may do; but what is wrong everywhere is said once.
 				if firstErrs == nil {
@@ -372,7 +378,7 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 			continue
 		}
 		uses++
-		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: n, Roots: roots[key]})
+		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: n, Roots: roots[key], Registers: regs[key]})
 		if start, ok := starts[key]; ok {
 			c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: start, Entry: true})
 		}

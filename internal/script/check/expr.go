@@ -36,10 +36,15 @@ func newCache[K comparable, V any]() *cache[K, V] { return &cache[K, V]{m: map[K
 
 func (c *cache[K, V]) get(k K, make func() V) V {
 	c.Lock()
-	defer c.Unlock()
 	v, ok := c.m[k]
+	c.Unlock()
 	if !ok {
-		v = make()
+		v = make() // which may want others of its kind
+		c.Lock()
+		defer c.Unlock()
+		if old, ok := c.m[k]; ok {
+			return old
+		}
 		c.m[k] = v
 	}
 	return v
@@ -519,9 +524,8 @@ func (c *checker) tuple(elems []ast.Expr, names []string, n ast.Node) *operand {
 			c.errorf(e, "", "this has no value")
 			return nil
 		}
-		t := widened(o.t.Type)
-		ts = append(ts, t)
-		m.Elems = append(m.Elems, convert(o, t))
+		ts = append(ts, o.t.Type)
+		m.Elems = append(m.Elems, o.x)
 	}
 	m.T = ir.TupleOf(names, ts)
 	return of(m.T, m, n)

@@ -98,6 +98,46 @@ func enumType(t *types.Type, tag *types.Discr, names *ir.EnumNames) *ir.Type {
 	})
 }
 
+var memoryTypes = newCache[*types.Type, *ir.Type]()
+
+// memoryType is the type in the language of a C value as it lies in memory: structs are
+// records, arrays of char strings. It is nil for what has none, or is too large.
+func memoryType(t *types.Type) *ir.Type {
+	if t.Size <= 0 || t.Size > maxText {
+		return nil
+	}
+	if s := scalarOf(t); s != nil {
+		return s.Type
+	}
+	return memoryTypes.get(t, func() *ir.Type {
+		switch t.Kind {
+		case types.Array:
+			if t.Elem == nil {
+				return nil
+			}
+			if t.Elem.Name == "char" {
+				return &ir.Type{Kind: ir.Text, Size: int(t.Size)}
+			}
+			if e := memoryType(t.Elem); e != nil {
+				return &ir.Type{Kind: ir.Array, Elem: e, Count: int(t.Count), Size: int(t.Size)}
+			}
+		case types.Struct, types.Union:
+			out := &ir.Type{Kind: ir.Tuple, Size: int(t.Size)}
+			for _, f := range t.Fields {
+				ft := memoryType(f.Type)
+				if ft == nil {
+					return nil
+				}
+				out.Fields = append(out.Fields, ir.TypeField{Name: f.Name, Off: int(f.Offset), Type: ft})
+			}
+			if len(out.Fields) > 0 {
+				return out
+			}
+		}
+		return nil
+	})
+}
+
 // text says where in a type the address and the length of its text are.
 func text(t *types.Type) (ptr, length int64, ok bool) {
 	if t.Std != nil && t.Std.Kind == types.String {
@@ -136,6 +176,9 @@ func (c *checker) value(o *operand, n ast.Node) *operand {
 	if ptr, length, ok := text(p.t); ok {
 		t := ir.TextType(c.o.MaxStr)
 		return &operand{t: &typ{Type: t}, x: p.when(&ir.ReadText{T: t, Addr: p.word(ptr, ir.U64), Len: p.word(length, ir.U64), Strict: p.strict}), node: n}
+	}
+	if t := memoryType(p.t); !p.strict && t != nil {
+		return of(t, p.when(p.word(0, t)), n)
 	}
 	if p.t.Kind == types.Array && p.t.Elem != nil {
 		if p.t.Elem.Name == "char" { // C's text

@@ -330,10 +330,11 @@ func (c *checker) compound(s *ast.Assign, op ir.BinaryOp) {
 			c.errorf(s, "", "@%s is %s(), which is not changed by operators", t.name, describe(t.val))
 			return
 		}
-		if !c.setVal(t, valueType(b), s) || t.val == nil {
+		pointer := t.val != nil && t.val.Kind == ir.Pointer
+		if !pointer && !c.setVal(t, valueType(b), s) || t.val == nil {
 			return
 		}
-		if op == ir.Add || op == ir.Sub {
+		if !pointer && op == ir.Add || !pointer && op == ir.Sub {
 			n := convert(b, ir.I64)
 			if op == ir.Sub {
 				n = &ir.Unary{T: ir.I64, Op: ir.Neg, X: n}
@@ -378,6 +379,13 @@ func (c *checker) step(x *ast.IncDec) {
 	case *ast.Map:
 		t := c.table(m.Name, m)
 		key := c.keyOf(t, m)
+		if t.val != nil && t.val.Kind == ir.Pointer {
+			if t.val.to != nil && t.val.to.Size > 1 {
+				d *= uint64(t.val.to.Size)
+			}
+			c.emit(&ir.AddMap{Map: t.number, Key: key, X: &ir.Const{T: ir.I64, V: d}})
+			return
+		}
 		if t.val != nil && t.val.Kind != ir.Int {
 			c.errorf(x, "", "@%s is %s, which is no number", t.name, describe(t.val))
 			return
@@ -398,7 +406,9 @@ func (c *checker) incDec(x *ast.IncDec) *operand {
 	case *ast.Var:
 		get = func() *operand { return c.expr(m) }
 	case *ast.Map:
-		c.setVal(c.table(m.Name, m), &typ{Type: ir.I64}, x)
+		if t := c.table(m.Name, m); t.val == nil || t.val.Kind != ir.Pointer {
+			c.setVal(t, &typ{Type: ir.I64}, x)
+		}
 		get = func() *operand { return c.mapValue(m) }
 	default:
 		c.errorf(x, "", "only variables and maps can be counted up and down")

@@ -284,8 +284,21 @@ func (c *checker) placeType(t *types.Type) *typ {
 	return &typ{Type: &ir.Type{Kind: ir.Value, Size: int(t.Size)}, to: t}
 }
 
-// pointee is what a pointer leads to that is written in the script.
+// pointee is what a pointer leads to that is written in the script: the same type for the
+// same words.
 func (c *checker) pointee(t *ast.Type) *types.Type {
+	key := t.String()
+	if p, ok := c.pointees[key]; ok {
+		return p
+	}
+	p := c.pointedType(t)
+	if p != nil && t.Def == nil {
+		c.pointees[key] = p
+	}
+	return p
+}
+
+func (c *checker) pointedType(t *ast.Type) *types.Type {
 	if st := c.structure(t); st != nil {
 		return st
 	}
@@ -364,6 +377,7 @@ var cNames = map[string]*ir.Type{
 // definitions lays out the script's C structs, and takes in its enums.
 func (c *checker) definitions() {
 	c.structs = map[string]*types.Type{}
+	c.pointees = map[string]*types.Type{}
 	c.consts = map[string]constant{}
 	for _, e := range c.prog.Enums {
 		names := &ir.EnumNames{Enum: e.Name, Names: map[uint64]string{}}
