@@ -137,3 +137,35 @@ func BenchmarkPrintf(b *testing.B) {
 		}
 	}
 }
+
+// Any format is refused or printed, no longer than its widths say.
+func FuzzFormat(f *testing.F) {
+	for _, s := range []string{"%d %s", "%-+ #010.3llx|%%%?", "%4096s%.4096d", "%*d", "%", "%5", "%5.%d", "%.", "%hhhhhhhc%rh", "\xff%\xff"} {
+		f.Add(s)
+	}
+	values := []Arg{{Type: ir.I64, Bytes: le(-1)}, {Type: ir.TextType(8), Bytes: []byte("a\x1bb")}, {Type: ir.BytesType(4), Bytes: le(uint32(4), "\x00\xffab")}}
+	f.Fuzz(func(t *testing.T, format string) {
+		_, convs, err := parseFormat(format)
+		if err != nil {
+			return
+		}
+		for _, v := range values {
+			var args []Arg
+			var types []*ir.Type
+			for range convs {
+				args, types = append(args, v), append(types, v.Type)
+			}
+			checked := CheckFormat(format, types)
+			text, err := env.Printf(format, args)
+			if (checked == nil) != (err == nil) {
+				t.Errorf("%q of %s: checked %v, printed %v", format, v.Type, checked, err)
+			}
+			if n := len(text); n > len(format)+len(convs)*(2*maxWidth+64) {
+				t.Errorf("%q: %d bytes", format, n)
+			}
+			if strings.Contains(text, "\x1bb") && !strings.Contains(format, "\x1b") {
+				t.Errorf("%q: %q", format, text)
+			}
+		}
+	})
+}
