@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -123,10 +122,8 @@ type scripted struct {
 	status   int
 	closed   bool
 	full     chan struct{}
-	// muted: the script has exited, and what was hit meanwhile is not heard; endAt is when
-	// the last handlers ran.
-	muted atomic.Bool
-	endAt atomic.Uint64
+	// muted: the script has exited, and what is hit until its end is not heard.
+	muted bool
 }
 
 // said is an event's record.
@@ -235,7 +232,7 @@ func (s *scripted) run() (int, error) {
 	<-done
 	err = cmp.Or(err, ran)
 	if err == nil {
-		err = s.flush(^uint64(0))
+		err = s.end()
 	}
 	if err == nil {
 		err = s.last()
@@ -352,10 +349,28 @@ func (s *scripted) timers(ctx context.Context) error {
 	cancel()
 	<-ended
 	wg.Wait()
-	errs = append(errs, r.sess.Detach())
-	s.endAt.Store(monotonic())
-	ran(ir.End)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.sess.Detach())...)
+}
+
+// end runs the handlers of end, when all that was said before has been heard.
+func (s *scripted) end() error {
+	if err := s.flush(^uint64(0)); err != nil {
+		return err
+	}
+	s.muted = false
+	for i, t := range s.out.Script.Timers {
+		if t.Kind == ir.End {
+			if err := s.r.sess.Run(s.compiled.Timers[i]); err != nil {
+				return err
+			}
+		}
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.r.sess.Read(over, s.add, s.idle); err != nil {
+		return err
+	}
+	return s.flush(^uint64(0))
 }
 
 func (s *scripted) every(ctx context.Context, d time.Duration, program string) {
@@ -429,7 +444,7 @@ func (s *scripted) flush(before uint64) error {
 	slices.SortStableFunc(s.pending, func(a, b said) int { return cmp.Compare(a.time, b.time) })
 	n := 0
 	for ; n < len(s.pending) && s.pending[n].time < before; n++ {
-		if end := s.endAt.Load(); s.muted.Load() && (end == 0 || s.pending[n].time < end) {
+		if s.muted {
 			continue
 		}
 		if err := s.event(s.pending[n].raw); err != nil {

@@ -64,7 +64,7 @@ func (s *scripted) event(raw []byte) error {
 		if len(args) > 0 {
 			s.status = int(int64(binary.LittleEndian.Uint64(args[0].Bytes))) & 0xff
 		}
-		s.muted.Store(true)
+		s.muted = true
 		s.finish()
 	case ir.Join:
 		var words []string
