@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"ferrotrace/internal/spell"
 	"fmt"
 	"os"
 	"os/signal"
@@ -92,7 +93,7 @@ func unknownVerb(root *cobra.Command, name string) error {
 		names = append(names, c.Name())
 	}
 	hint := "ferrotrace help lists the verbs"
-	if near := nearest(name, names); near != "" {
+	if near := spell.Nearest(name, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
 	}
 	return usageError(hint, "no verb %q", name)

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferrotrace/internal/fixture"
+	"ferrotrace/internal/spell"
 )
 
 func TestMain(m *testing.M) {
@@ -239,8 +240,8 @@ func TestNearest(t *testing.T) {
 	names := []string{"trace", "count", "list", "explain", "demangle", "doctor", "version", "completion"}
 	for word, want := range map[string]string{"trcae": "trace", "cuont": "count", "lst": "list", "explian": "explain",
 		"demngle": "demangle", "ver": "version", "xyzzy": "", "": "", "traces": "trace"} {
-		if got := nearest(word, names); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
+		if got := spell.Nearest(word, names); got != want {
+			t.Errorf("spell.Nearest(%q) = %q, want %q", word, got, want)
 		}
 	}
 }

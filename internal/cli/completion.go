@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"ferrotrace/internal/spell"
 	"fmt"
 	"strings"
 
@@ -32,7 +33,7 @@ func newCompletion() *cobra.Command {
 			case "powershell":
 				return root.GenPowerShellCompletionWithDesc(w)
 			}
-			if near := nearest(args[0], shells); near != "" {
+			if near := spell.Nearest(args[0], shells); near != "" {
 				hint = fmt.Sprintf("did you mean %q? %s", near, hint)
 			}
 			return usageError(hint, "no completion for the shell %q", args[0])

@@ -8,6 +8,7 @@ import (
 	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/script/ast"
+	"ferrotrace/internal/spell"
 )
 
 // place is a value of the traced process that has not been read yet: fields and pointers
@@ -448,35 +449,8 @@ func list(names []string) string {
 
 // nearest proposes a name.
 func nearest(name string, of []string) string {
-	best, at := "", 3
-	for _, n := range of {
-		if d := distance(strings.ToLower(name), strings.ToLower(n)); d < at && d < len(n) {
-			best, at = n, d
-		}
+	if best := spell.Nearest(name, of); best != "" {
+		return "did you mean " + best + "?"
 	}
-	if best == "" {
-		return ""
-	}
-	return "did you mean " + best + "?"
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diag := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diag
-			if a[i] != b[j] {
-				d++
-			}
-			diag = row[j+1]
-			row[j+1] = min(d, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }
