@@ -186,9 +186,30 @@ func (ix *Index) locate(p *Param, low, addr uint64) (place location.Place, same 
 		if err != nil {
 			return location.MissingPlace(size, "unsupported: damaged debug info"), true
 		}
+		if p.Type.Kind == types.Bool {
+			place = lowBit(place)
+		}
 		return place, l.Whole || l.Low <= low && low < l.High
 	}
 	return location.MissingPlace(size, location.OptimizedOut), true
+}
+
+// lowBit makes a bool of the inverse of one. LLVM's bool is one bit, and it writes that
+// as it would for a whole byte: all bits are inverted, of which the lowest counts.
+func lowBit(p location.Place) location.Place {
+	if len(p.Pieces) != 1 || p.Pieces[0].Kind != location.Value {
+		return p
+	}
+	e := p.Pieces[0].Expr
+	n := len(e)
+	inverts := n > 0 && e[n-1].Kind == location.OpNot ||
+		n > 1 && e[n-1].Kind == location.OpXor && e[n-2].Kind == location.OpConst && e[n-2].Arg == -1
+	if !inverts || n+2 > location.MaxOps {
+		return p
+	}
+	q := p.Pieces[0]
+	q.Expr = append(slices.Clone(e), location.Op{Kind: location.OpConst, Arg: 1}, location.Op{Kind: location.OpAnd})
+	return location.Place{Pieces: []location.Piece{q}}
 }
 
 // onStraightPath finds the place of a parameter at step k of the straight path from
