@@ -18,6 +18,8 @@ import (
 var verbs = []func() *cobra.Command{
 	newTrace,
 	newCount,
+	newLatency,
+	newHist,
 	newRun,
 	newList,
 	newExplain,

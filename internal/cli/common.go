@@ -91,9 +91,8 @@ func (f *flags) addTrace(cmd *cobra.Command) {
 	s.BoolVar(&f.leave, "leave", false, "let the command run on when tracing ends")
 }
 
-// parse takes what follows the flags apart: patterns, then the command after --.
-// Only verbs that have all groups of flags call it.
-func (f *flags) parse(cmd *cobra.Command, args []string) (patterns []string, err error) {
+// patterns takes what follows the flags apart: patterns, then the command after --.
+func (f *flags) patterns(cmd *cobra.Command, args []string) (patterns []string, err error) {
 	patterns = args
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 		patterns, f.command = args[:dash], args[dash:]
@@ -101,16 +100,29 @@ func (f *flags) parse(cmd *cobra.Command, args []string) (patterns []string, err
 			return nil, usageError("ferrotrace "+cmd.Name()+" hello -- ./args 1 2 3", "no command after --")
 		}
 	}
-	const way = "name a process (-p PID), a file (-b FILE) or, after the patterns, a command (-- COMMAND ARG...)"
 	switch {
-	case len(f.pids) == 0 && f.binary == "" && len(f.command) == 0:
-		return nil, usageError(way, "nothing to trace is named")
-	case len(f.pids) > 0 && len(f.command) > 0:
-		return nil, usageError("trace them in runs of their own", "-p and -- COMMAND can't be mixed")
 	case len(patterns) == 0:
 		return nil, usageError("ferrotrace list FILE shows which there are", "no function to trace is named")
 	case slices.Contains(patterns, ""):
 		return nil, usageError("ferrotrace list FILE shows which there are", "an empty pattern matches nothing")
+	}
+	return patterns, nil
+}
+
+// parse does the same, and demands that something to trace is named. Only verbs that have
+// all groups of flags call it.
+func (f *flags) parse(cmd *cobra.Command, args []string) ([]string, error) {
+	patterns, err := f.patterns(cmd, args)
+	const way = "name a process (-p PID), a file (-b FILE) or, after the patterns, a command (-- COMMAND ARG...)"
+	switch {
+	case err != nil && len(args) > 0:
+		return nil, err
+	case len(f.pids) == 0 && f.binary == "" && len(f.command) == 0:
+		return nil, usageError(way, "nothing to trace is named")
+	case len(f.pids) > 0 && len(f.command) > 0:
+		return nil, usageError("trace them in runs of their own", "-p and -- COMMAND can't be mixed")
+	case err != nil:
+		return nil, err
 	case f.leave && len(f.command) == 0:
 		return nil, usageError("what runs already is always left running", "--leave is for a command that ferrotrace starts")
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -151,11 +150,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		},
 	}, sc)
 	stderr.doing("")
-	var errs source.Errors
-	if errors.As(err, &errs) {
-		err = cmp.Or(errs.Render(stderr, color), error(statusError(exitFailed)))
-	}
-	err = cmp.Or(err, done())
+	err = cmp.Or(rendered(err, stderr, color), done())
 	if err == nil && status != 0 {
 		err = statusError(status)
 	}

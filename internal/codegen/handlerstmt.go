@@ -69,7 +69,11 @@ func (g *handler) stmt(s ir.Stmt) {
 	case *ir.Continue:
 		f.jump(g.cont)
 	case *ir.Return:
-		f.jump(g.end)
+		if s.Hidden {
+			f.jump(g.endAs(runtime.Hidden))
+		} else {
+			f.jump(g.end)
+		}
 	case *ir.Emit:
 		g.emitEvent(s)
 	case *ir.Eval:

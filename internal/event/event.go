@@ -119,8 +119,34 @@ type Ended struct {
 // Count is one row of a count's table.
 type Count struct {
 	Function string
+	By       string // what else makes the row, as {:?} prints it; "" without --by
 	Count    uint64
 	Exact    bool
+}
+
+// Latency is one row of a latency's: how long the calls of a function took that have
+// returned. Min, Max and Sum are exact; the percentiles are within 1/32 of their values.
+type Latency struct {
+	Function string
+	By       string // as in Count
+	Count    uint64
+
+	Min, P50, P90, P99, P999, Max, Sum time.Duration
+
+	Hist []Bucket // by powers of two, in ns
+}
+
+// Bucket is how many numbers are from Min to Max.
+type Bucket struct{ Min, Max, Count uint64 }
+
+// Hist is the distribution of an expression's values in the calls of a function. Text
+// draws it; Buckets are the same in JSON.
+type Hist struct {
+	Function string
+	By       string // as in Count
+	Count    uint64
+	Text     string
+	Buckets  []byte
 }
 
 // Function is one row of a list.
@@ -201,6 +227,8 @@ func (Return) Type() string   { return "return" }
 func (Unwind) Type() string   { return "unwind" }
 func (Ended) Type() string    { return "ended" }
 func (Count) Type() string    { return "count" }
+func (Latency) Type() string  { return "latency" }
+func (Hist) Type() string     { return "hist" }
 func (Function) Type() string { return "function" }
 func (Instance) Type() string { return "instance" }
 func (Attached) Type() string { return "attached_probes" }

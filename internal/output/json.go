@@ -133,12 +133,6 @@ type jsonEnd struct {
 	Duration int64  `json:"duration_ns"`
 }
 
-type jsonCount struct {
-	Function string `json:"function"`
-	Count    uint64 `json:"count"`
-	Exact    bool   `json:"exact"`
-}
-
 type jsonFunction struct {
 	Function  string   `json:"function"`
 	Signature string   `json:"signature,omitempty"`
@@ -277,7 +271,11 @@ func jsonData(e event.Event) (any, error) {
 	case event.Ended:
 		return jsonEnd{e.ID, e.Function, e.Duration.Nanoseconds()}, nil
 	case event.Count:
-		return jsonCount{e.Function, e.Count, e.Exact}, nil
+		return jsonCount{e.Function, e.By, e.Count, e.Exact}, nil
+	case event.Latency:
+		return latencyData(e), nil
+	case event.Hist:
+		return histData(e), nil
 	case event.Function:
 		return jsonFunction{Function: e.Function, Signature: e.Signature, File: e.Source.File, Line: e.Source.Line,
 			OutOfLine: e.OutOfLine, Inlined: e.Inlined, Aliases: append([]string{}, e.Aliases...)}, nil

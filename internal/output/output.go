@@ -23,7 +23,7 @@ type Output interface {
 	// Event writes one event. Text leaves attached_probes, lost_events and
 	// summary to Attached and Summary, whose place is standard error.
 	Event(event.Event) error
-	// Flush writes what is pending, the table of counts included.
+	// Flush writes what is pending, tables included.
 	Flush() error
 }
 

@@ -36,7 +36,7 @@ type textOutput struct {
 	w *bufio.Writer
 	paint
 	threads threads
-	counts  []event.Count
+	rows    tables
 	margin  string // of further lines of the event at hand
 	// instances counts the explained ones, to set a blank line between them.
 	instances int
@@ -47,7 +47,7 @@ func newText(w io.Writer, colours bool) *textOutput {
 }
 
 func (o *textOutput) Flush() error {
-	o.table()
+	o.tables()
 	return o.w.Flush()
 }
 
@@ -71,7 +71,11 @@ func (o *textOutput) Event(e event.Event) error {
 	case event.Ended:
 		o.end(e.Thread, e.ID, e.Function, e.Duration, func() string { return "left without returning" })
 	case event.Count:
-		o.counts = append(o.counts, e)
+		o.rows.counts = append(o.rows.counts, e)
+	case event.Latency:
+		o.rows.latencies = append(o.rows.latencies, e)
+	case event.Hist:
+		o.rows.hists = append(o.rows.hists, e)
 	case event.Function:
 		o.function(e)
 	case event.Instance:
@@ -205,36 +209,6 @@ func (o *textOutput) ret(e event.Return) {
 func (o *textOutput) end(t event.Thread, id uint64, function string, d time.Duration, how func() string) {
 	o.begin(o.threads.leave(t, id))
 	o.print(o.bold, Escape(function), o.off, " ", how(), "  ", o.dim, duration(d), o.off, "\n")
-}
-
-// table writes the counts that have come, the highest first.
-func (o *textOutput) table() {
-	if len(o.counts) == 0 {
-		return
-	}
-	slices.SortStableFunc(o.counts, func(a, b event.Count) int {
-		switch {
-		case a.Count > b.Count:
-			return -1
-		case a.Count < b.Count:
-			return 1
-		}
-		return strings.Compare(a.Function, b.Function)
-	})
-	figures := make([]string, len(o.counts))
-	width := len("COUNT")
-	for i, c := range o.counts {
-		figures[i] = fmt.Sprint(c.Count)
-		if !c.Exact {
-			figures[i] = "≈" + figures[i]
-		}
-		width = max(width, len([]rune(figures[i])))
-	}
-	fmt.Fprintf(o.w, "%s%*s  FUNCTION%s\n", o.dim, width, "COUNT", o.off)
-	for i, c := range o.counts {
-		fmt.Fprintf(o.w, "%*s  %s\n", width, figures[i], Escape(c.Function))
-	}
-	o.counts = nil
 }
 
 func (o *textOutput) function(e event.Function) {

@@ -66,6 +66,7 @@ const (
 	OutOfBounds               // an index beyond an array
 	DivideByZero              // a division by zero, whose result counts as 1
 	ReadZeros                 // memory that could not be read counts as zeros
+	Hidden                    // a predicate did not hold, where that is counted
 	NumFaults
 )
 

@@ -34,6 +34,7 @@ type Script struct {
 	JSON       bool // what it says is JSON
 	NoMaps     bool // maps are not printed at the end
 	DryRun     bool // nothing is attached
+	Hidden     bool // hits for which a predicate does not hold are counted
 	// Dump shows a stage in place of running: "ast", "program", "sites" or "bpf"; to Out.
 	Dump string
 	Out  func(format string, a ...any)
@@ -70,29 +71,36 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 			return failed, err
 		}
 	}
-	cpus, err := runtime.CPUs()
-	if err != nil {
+	if err := s.check(tree); err != nil {
 		return failed, err
 	}
+	return s.run()
+}
+
+// check makes a program of the script, and binds it to its sites.
+func (s *scripted) check(tree *ast.Program) error {
+	cpus, err := runtime.CPUs()
+	if err != nil {
+		return err
+	}
+	o := s.r.o
 	pid := 0
 	if len(o.PIDs) > 0 {
 		pid = o.PIDs[0]
 	}
 	out, errs := check.Check(tree, s, check.Options{
-		Params: sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: sc.Unsafe, PID: pid, Format: show.CheckFormat,
+		Params: s.sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: s.sc.Unsafe, PID: pid,
+		Hidden: s.sc.Hidden, Format: show.CheckFormat,
 	})
 	if errs.Failed() {
-		return failed, errs
+		return errs
 	}
 	if len(errs) > 0 {
-		sc.Warned(errs)
+		s.sc.Warned(errs)
 	}
 	s.out = out
-	r.b.prog.Script = out.Script
-	if err := s.bind(); err != nil {
-		return failed, err
-	}
-	return s.run()
+	s.r.b.prog.Script = out.Script
+	return s.bind()
 }
 
 // hasSites says whether any probe belongs to a site.
@@ -149,12 +157,22 @@ func (s *scripted) target(tree *ast.Program) error {
 	if err := r.permission(); err != nil {
 		return err
 	}
-	if len(r.o.PIDs) > 1 {
-		if r.notUser = errors.New("the maps of a script are those of one process there, or of its children"); r.o.Runtime == User {
-			return userRefused(r.notUser)
-		}
+	if err := r.oneProcess(); err != nil {
+		return err
 	}
 	return permitted(r.openTarget(s.ctx))
+}
+
+// oneProcess has the kernel run a script that is for several processes.
+func (r *run) oneProcess() error {
+	if len(r.o.PIDs) < 2 {
+		return nil
+	}
+	r.notUser = errors.New("the maps of a script are those of one process there, or of its children")
+	if r.o.Runtime == User {
+		return userRefused(r.notUser)
+	}
+	return nil
 }
 
 // bind puts the handlers where they belong.
@@ -472,6 +490,7 @@ func (s *scripted) account() error {
 			case runtime.EventNoRoom:
 				r.emit(event.Lost{Events: n})
 				r.o.Warn("%d events were lost: there was no room for them in the ring", n)
+			case runtime.Hidden:
 			case runtime.ReadZeros:
 				if r.o.Verbose {
 					r.o.Note(faults[k], n)

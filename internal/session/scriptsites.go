@@ -24,6 +24,8 @@ type scriptPlace struct {
 	in   *index.Instance
 	plan *index.Plan
 	ret  bool
+	// exact: each call, or each pass through the line, runs the handler once.
+	exact bool
 
 	line *index.LineSite
 
@@ -140,7 +142,7 @@ func (s *scripted) instance(f *file, in *index.Instance, ret bool, name string, 
 			site.Result.Missing = tailCall(plan.Exits[0].To)
 		}
 	}
-	add(site, &scriptPlace{f: f, in: in, plan: plan, ret: ret})
+	add(site, &scriptPlace{f: f, in: in, plan: plan, ret: ret, exact: plan.Exact})
 	return nil
 }
 
@@ -217,7 +219,7 @@ func (s *scripted) lineSites(p *ast.AttachPoint, files []*file, prefix string, a
 						site.Args = append(site.Args, check.Arg{Name: v.Name, Type: v.Type, Missing: why})
 					}
 					n++
-					add(site, &scriptPlace{f: f, in: in.In, line: ls})
+					add(site, &scriptPlace{f: f, in: in.In, line: ls, exact: plan.Exact})
 				}
 			}
 		}
@@ -291,6 +293,7 @@ func (s *scripted) exits(u check.Use, pl *scriptPlace, run func(uint64, x86.Inst
 		}
 	}
 	if tails > 0 {
+		pl.exact = false
 		s.r.o.Warn("%s leaves by a jump to another function at %d of its %d exits, where its result is not known: those calls are not shown", u.Site.Func, tails, len(pl.plan.Exits))
 	}
 	return nil
@@ -341,6 +344,7 @@ func (s *scripted) entries(u check.Use, pl *scriptPlace, run func(uint64, x86.In
 		}
 		return fmt.Errorf("%s: its arguments that the script looks at are never in place together", u.Site.Func)
 	}
+	pl.exact = false
 	s.r.o.Warn("%s is entered at %d places, and at %d of them not all is in place that the script looks at: those calls are not seen", u.Site.Func, len(p.Entries), len(p.Entries)-planted)
 	return nil
 }

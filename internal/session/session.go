@@ -42,6 +42,9 @@ type Options struct {
 	// Emit gets each event, in order; Idle is called when no further one is at hand.
 	Emit func(event.Event) error
 	Idle func() error
+	// Live, if not nil, gets the rows of a table as it is by now, from time to time. It is
+	// called by another goroutine than Emit, and not any more when Emit gets the rows.
+	Live func(rows []event.Event)
 	// Doing tells what is being done until its next call; "" that something is to be
 	// seen from now on.
 	Doing func(what string)
@@ -61,6 +64,7 @@ type run struct {
 	o        Options
 	started  time.Time
 	patterns []path.Pattern
+	found    []string // the patterns that match something
 	command  *target.Command
 	running  bool // the command has been released
 	procs    []*target.Process
@@ -187,6 +191,8 @@ func (r *run) find() (map[*file]*matches, error) {
 		if p.Kind == path.KindLine {
 			if err := r.findLine(p, found); err != nil {
 				missed = append(missed, err)
+			} else {
+				r.found = append(r.found, r.o.Patterns[i])
 			}
 			continue
 		}
@@ -210,6 +216,8 @@ func (r *run) find() (map[*file]*matches, error) {
 		}
 		if n == 0 {
 			missed = append(missed, r.files[0].ix.NoMatch(r.o.Patterns[i]))
+		} else {
+			r.found = append(r.found, r.o.Patterns[i])
 		}
 	}
 	if len(missed) == len(r.patterns) {

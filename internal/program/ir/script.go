@@ -161,10 +161,11 @@ type (
 		Slot int
 		Body []Stmt
 	}
-	// Break and Continue are those of the innermost loop; Return ends the handler.
+	// Break and Continue are those of the innermost loop.
 	Break    struct{}
 	Continue struct{}
-	Return   struct{}
+	// Return ends the handler. Hidden: for a predicate, and that is counted.
+	Return struct{ Hidden bool }
 	// Emit sends an event.
 	Emit struct {
 		Event int

@@ -60,7 +60,8 @@ type Options struct {
 	CPUs   int
 	Start  uint64 // CLOCK_MONOTONIC in ns: what elapsed counts from
 	Unsafe bool
-	PID    int // of the process that -p or -c names, 0 if none
+	PID    int  // of the process that -p or -c names, 0 if none
+	Hidden bool // hits for which a predicate does not hold are counted
 	// Format says what is wrong with a format and its arguments, nil if nothing.
 	Format func(format string, args []*ir.Type) error
 }
@@ -401,7 +402,7 @@ func (c *checker) handler(p *ast.Probe, ap *ast.AttachPoint, s *Site, key string
 	c.push()
 	if p.Pred != nil {
 		cond := c.condition(p.Pred)
-		c.emit(&ir.If{Cond: &ir.Unary{T: ir.BoolType, Op: ir.Not, X: cond}, Then: []ir.Stmt{&ir.Return{}}})
+		c.emit(&ir.If{Cond: &ir.Unary{T: ir.BoolType, Op: ir.Not, X: cond}, Then: []ir.Stmt{&ir.Return{Hidden: c.o.Hidden}}})
 	}
 	c.block(p.Body)
 	c.pop()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 
@@ -170,6 +171,28 @@ func HistStats(t *ir.Type, counters []uint64) Distribution {
 		d.Count += b.count
 	}
 	return d
+}
+
+// Powers are the same buckets, put together to one for each power of two, up to the last
+// that has something in it.
+func (d Distribution) Powers() (out []Bucket) {
+	for _, b := range d.Buckets {
+		if n := len(out); n > 0 && bits.Len64(out[n-1].Min) == bits.Len64(b.Min) {
+			out[n-1].Max = b.Max
+			out[n-1].Count += b.Count
+			continue
+		}
+		// A whole one, also where its first part is empty.
+		low := b.Min
+		if low > 1 {
+			low = 1 << (bits.Len64(low) - 1)
+		}
+		out = append(out, Bucket{Min: low, Max: b.Max, Count: b.Count})
+	}
+	if n := len(out); n > 0 && out[n-1].Max > 1 {
+		out[n-1].Max = 1<<bits.Len64(out[n-1].Min) - 1
+	}
+	return out
 }
 
 // Percentile is a number that p of 1 of all are not above: that of rank ⌈p·Count⌉, taken

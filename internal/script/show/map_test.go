@@ -210,3 +210,33 @@ func TestHistStats(t *testing.T) {
 		}
 	}
 }
+
+// Buckets put together have the same numbers in them, and are whole powers of two.
+func TestPowers(t *testing.T) {
+	fine := &ir.Type{Kind: ir.Hist, Bits: 5}
+	counters := make([]uint64, fine.Buckets())
+	for i := range counters[1:] {
+		counters[i+1] = 1
+	}
+	d := HistStats(fine, counters)
+	var n uint64
+	for i, b := range d.Powers() {
+		n += b.Count
+		want := Bucket{Min: uint64(i), Max: uint64(i), Count: 1}
+		if i > 1 {
+			want = Bucket{Min: 1 << (i - 1), Max: 1<<i - 1, Count: min(32, uint64(1)<<(i-1))}
+		}
+		if b != want {
+			t.Errorf("bucket %d is %+v, want %+v", i, b, want)
+		}
+	}
+	if n != d.Count {
+		t.Errorf("%d numbers, want %d", n, d.Count)
+	}
+	one := make([]uint64, fine.Buckets())
+	one[1+100] = 7
+	b := HistStats(fine, one).Buckets[0]
+	if got := HistStats(fine, one).Powers(); len(got) != 1 || got[0].Min > b.Min || got[0].Max < b.Max || got[0].Count != 7 {
+		t.Errorf("%+v of %+v", got, b)
+	}
+}
