@@ -74,7 +74,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 	case "probetype":
 		return c.strLit(string(c.h.point.Provider), x)
 	case "args":
-		if c.h.site == nil || c.h.ret {
+		if c.h.site == nil {
 			c.errorf(x, "", "args are those of a uprobe")
 			return nil
 		}
@@ -97,11 +97,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 			c.errorf(x, "", "duration is that of a uretprobe")
 			return nil
 		}
-		if c.h.duration == nil {
-			c.h.duration = c.temp(ir.U64)
-		}
-		known := &ir.Binary{T: ir.BoolType, Op: ir.Ne, X: c.h.duration, Y: &ir.Const{T: ir.U64}}
-		return of(ir.U64, &ir.Require{C: known, X: c.h.duration}, x)
+		return of(ir.U64, c.duration(), x)
 	case "ustack":
 		return c.stack(maxFrames)
 	}

@@ -200,6 +200,7 @@ type body struct {
 	registers bool
 	// duration is how long the call took, if that is asked for.
 	duration *ir.Var
+	entry    *entry // what a uretprobe wants of it; nil if nothing
 }
 
 type variable struct {
@@ -349,7 +350,7 @@ var signals = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "USR1": 10, "USR2": 
 // functions checks a body for the sites of functions.
 func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 	handlers := map[string]int{} // -1: not here
-	starts, roots, regs := map[string]int{}, map[string][]int{}, map[string]bool{}
+	entries, roots, regs := map[string]*body{}, map[string][]int{}, map[string]bool{}
 	var firstErrs source.Errors
 	skipped, uses := 0, 0
 	used := usedArgs(p)
@@ -360,8 +361,8 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 		if !ok {
 			b := c.handler(p, ap, s, key)
 			n = b.number
-			if b.duration != nil {
-				starts[key] = c.startHandler(ap)
+			if b.entry != nil {
+				entries[key] = b.entry.body
 			}
 			roots[key], regs[key] = b.roots, b.registers
 			if bad := c.errs[before:]; bad.Failed() {
@@ -380,8 +381,8 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 		}
 		uses++
 		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: n, Roots: roots[key], Registers: regs[key]})
-		if start, ok := starts[key]; ok {
-			c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: start, Entry: true})
+		if e := entries[key]; e != nil {
+			c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: e.number, Roots: e.roots, Entry: true})
 		}
 	}
 	switch {
@@ -406,46 +407,9 @@ func (c *checker) handler(p *ast.Probe, ap *ast.AttachPoint, s *Site, key string
 	}
 	c.block(p.Body)
 	c.pop()
-	if b.duration != nil {
-		b.h.Body = append(c.ofStart(b.duration), b.h.Body...)
-	}
+	c.entries(b, ap)
 	c.h = nil
 	b.number = len(c.out.Script.Handlers)
 	c.out.Script.Handlers = append(c.out.Script.Handlers, b.h)
 	return b
-}
-
-// The hidden map of when calls that are under way were entered, by thread and frame.
-const startMap = "$start"
-
-var startKey = ir.TupleOf(nil, []*ir.Type{ir.U64, ir.U64})
-
-// starts is that map's number, and the key of the call at hand.
-func (c *checker) starts(at ast.Node) (int, ir.Expr) {
-	t := c.table(startMap, at)
-	t.key, t.val = &typ{Type: startKey}, &typ{Type: ir.U64}
-	tid := &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Tid}}
-	return t.number, &ir.MakeTuple{T: startKey, Elems: []ir.Expr{tid, &ir.Builtin{T: ir.U64, Kind: ir.CFA}}}
-}
-
-var now = &ir.Builtin{T: ir.U64, Kind: ir.Now}
-
-// startHandler keeps the time at which a function is entered.
-func (c *checker) startHandler(ap *ast.AttachPoint) int {
-	m, key := c.starts(ap)
-	n := len(c.out.Script.Handlers)
-	c.out.Script.Handlers = append(c.out.Script.Handlers, &ir.Handler{Name: "entry of " + ap.Raw, Body: []ir.Stmt{&ir.SetMap{Map: m, Key: key, X: now}}})
-	return n
-}
-
-// ofStart makes v the time since the call was entered, 0 if that was not seen.
-func (c *checker) ofStart(v *ir.Var) []ir.Stmt {
-	m, key := c.starts(c.prog)
-	return []ir.Stmt{
-		&ir.SetVar{Slot: v.Slot, X: &ir.MapGet{T: ir.U64, Map: m, Key: key}},
-		&ir.If{Cond: &ir.Binary{T: ir.BoolType, Op: ir.Ne, X: v, Y: &ir.Const{T: ir.U64}}, Then: []ir.Stmt{
-			&ir.SetVar{Slot: v.Slot, X: &ir.Binary{T: ir.U64, Op: ir.Sub, X: now, Y: v}},
-			&ir.Delete{Map: m, Key: key},
-		}},
-	}
 }

@@ -118,6 +118,9 @@ func convert(o *operand, to *ir.Type) ir.Expr {
 
 // expr checks an expression; nil if it is wrong, which has been said then.
 func (c *checker) expr(x ast.Expr) *operand {
+	if c.ofArgs(x) {
+		return c.keptExpr(x)
+	}
 	switch x := x.(type) {
 	case *ast.Int:
 		return integerLit(x.Value, x)
@@ -676,10 +679,6 @@ func (c *checker) argument(x *ast.Field) *operand {
 	s := c.h.site
 	if s == nil {
 		c.errorf(x, "", "args are those of a uprobe")
-		return nil
-	}
-	if c.h.ret {
-		c.errorf(x, "keep it in a map at the uprobe: @a[tid] = args."+x.Name, "arguments are gone when a function returns")
 		return nil
 	}
 	if s.Args == nil && s.NoArgs != "" {
