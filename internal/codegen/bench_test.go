@@ -88,12 +88,21 @@ func caller(base, f uint64, work int) []byte {
 // Back to back, a call's exchange waits for the stores of the one before it. A program
 // that does something between calls hides part of that.
 func benchmarkHits(b *testing.B, o Options, probes ...program.Probe) {
-	b.Run("back to back", func(b *testing.B) { benchmarkCalls(b, o, 0, probes) })
-	b.Run("with work", func(b *testing.B) { benchmarkCalls(b, o, 25, probes) }) // of 20 ns or so
+	p := programOf(probes...)
+	check := func(u *inUser, hits, records uint64) {
+		if seen := records + u.sum(b, ftruntime.MapCounts, 0); seen != hits {
+			b.Fatalf("%d hits, %d recorded or counted", hits, seen)
+		}
+	}
+	b.Run("back to back", func(b *testing.B) { benchmarkCalls(b, p, o, 0, check) })
+	b.Run("with work", func(b *testing.B) { benchmarkCalls(b, p, o, 25, check) }) // of 20 ns or so
 }
 
-func benchmarkCalls(b *testing.B, o Options, work int, probes []program.Probe) {
-	u := loadUser(b, programOf(probes...), o)
+// benchmarkCalls has check compare the hits of all probes, and the records that came of
+// them, with what else there is.
+func benchmarkCalls(b *testing.B, p *program.Program, o Options, work int, check func(u *inUser, hits, records uint64)) {
+	probes := p.Probes
+	u := loadUser(b, p, o, func(c *Compiled) { sizeFrames(c.Spec, userCPUs) })
 	binary.LittleEndian.PutUint32(u.process[shm.ProcDirect:], 1)
 	binary.LittleEndian.PutUint64(u.process[shm.ProcTID:], ^uint64(7)) // a word of Go's own
 	shm.NewCalibrator().Publish(u.memory)
@@ -169,9 +178,7 @@ func benchmarkCalls(b *testing.B, o Options, work int, probes []program.Probe) {
 			seen += uint64(n)
 		}
 	}
-	if seen += u.sum(b, ftruntime.MapCounts, 0); seen != hits {
-		b.Fatalf("%d hits, %d recorded or counted", hits, seen)
-	}
+	check(u, hits, seen)
 	slices.Sort(without)
 	slices.Sort(with)
 	b.ReportMetric(with[len(with)/2]-without[len(without)/2], "ns/call")

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
@@ -62,7 +61,7 @@ var ProbeFeatures = sync.OnceValue(func() Features {
 	f.Sleepable = have(haveSleepable())
 	f.UprobeMulti = have(features.HaveBPFLinkUprobeMulti())
 	f.MultiPIDFilter = f.UprobeMulti && have(haveMultiPIDFilter())
-	_, err = btf.LoadKernelSpec()
+	_, err = os.Stat(vmlinuxBTF)
 	f.BTF = err == nil
 	if wrong != nil {
 		return Features{Err: fmt.Errorf("finding out what the kernel has: %w", permission(wrong))}

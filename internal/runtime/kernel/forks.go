@@ -8,7 +8,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -43,8 +42,8 @@ func followForks(targets *ebpf.Map) (*forks, error) {
 			mapUnfollowed:      {Name: mapUnfollowed, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 1},
 		},
 		Programs: map[string]*ebpf.ProgramSpec{
-			"fork": {Name: "fork", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sched_process_fork", License: license, Instructions: o.fork()},
-			"exit": {Name: "exit", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceRawTp, AttachTo: "sched_process_exit", License: license, Instructions: o.exit()},
+			"sched_process_fork": {Name: "fork", Type: ebpf.RawTracepoint, License: license, Instructions: o.fork()},
+			"sched_process_exit": {Name: "exit", Type: ebpf.RawTracepoint, License: license, Instructions: o.exit()},
 		},
 	}, ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{runtime.MapTargets: targets}})
 	if err != nil {
@@ -59,8 +58,8 @@ func followForks(targets *ebpf.Map) (*forks, error) {
 }
 
 func (f *forks) attach() error {
-	for _, name := range []string{"exit", "fork"} {
-		l, err := link.AttachTracing(link.TracingOptions{Program: f.coll.Programs[name]})
+	for _, name := range []string{"sched_process_exit", "sched_process_fork"} {
+		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: f.coll.Programs[name]})
 		if err != nil {
 			return errors.Join(fmt.Errorf("kernel runtime: following children: %w", permission(err)), f.detach())
 		}
@@ -85,7 +84,7 @@ type offsets struct {
 }
 
 func taskOffsets() (o offsets, err error) {
-	kernel, err := btf.LoadKernelSpec()
+	k, err := readKernelTypes()
 	if err != nil {
 		return o, err
 	}
@@ -95,50 +94,23 @@ func taskOffsets() (o offsets, err error) {
 	}{
 		{"task_struct", "tgid", &o.tgid}, {"task_struct", "signal", &o.signal}, {"signal_struct", "live", &o.live},
 	} {
-		var s *btf.Struct
-		if err := kernel.TypeByName(m.typ, &s); err != nil {
+		if *m.to, err = k.member(m.typ, m.name); err != nil {
 			return o, err
 		}
-		off, ok := member(s.Members, m.name)
-		if !ok || off != uint32(int16(off)) {
-			return o, fmt.Errorf("struct %s has no member %s: %w", m.typ, m.name, ebpf.ErrNotSupported)
-		}
-		*m.to = int16(off)
 	}
 	return o, nil
-}
-
-// member finds a member, inside of anonymous ones too.
-func member(ms []btf.Member, name string) (offset uint32, ok bool) {
-	for _, m := range ms {
-		if m.Name == name {
-			return m.Offset.Bytes(), true
-		}
-		if m.Name != "" {
-			continue
-		}
-		var inner []btf.Member
-		switch t := btf.UnderlyingType(m.Type).(type) {
-		case *btf.Struct:
-			inner = t.Members
-		case *btf.Union:
-			inner = t.Members
-		}
-		if off, ok := member(inner, name); ok {
-			return m.Offset.Bytes() + off, true
-		}
-	}
-	return 0, false
 }
 
 // fork runs at sched_process_fork(parent, child), in the parent and before the
 // child runs. A thread has its parent's tgid.
 func (o offsets) fork() asm.Instructions {
-	return asm.Instructions{
+	ins := asm.Instructions{
 		asm.LoadMem(asm.R6, asm.R1, 0, asm.DWord),
 		asm.LoadMem(asm.R7, asm.R1, 8, asm.DWord),
-		asm.LoadMem(asm.R6, asm.R6, o.tgid, asm.Word),
-		asm.LoadMem(asm.R7, asm.R7, o.tgid, asm.Word),
+	}
+	ins = append(ins, peek(asm.R6, asm.R6, o.tgid, asm.Word)...)
+	ins = append(ins, peek(asm.R7, asm.R7, o.tgid, asm.Word)...)
+	return append(ins,
 		asm.JEq.Reg(asm.R6, asm.R7, "out"),
 		asm.StoreMem(asm.RFP, -8, asm.R6, asm.Word),
 		asm.LoadMapPtr(asm.R1, 0).WithReference(runtime.MapTargets),
@@ -169,18 +141,32 @@ func (o offsets) fork() asm.Instructions {
 		asm.AddAtomic.Mem(asm.R0, asm.R1, asm.DWord, 0),
 		asm.Mov.Imm(asm.R0, 0).WithSymbol("out"),
 		asm.Return(),
+	)
+}
+
+// peek makes dst what is at an offset of a struct of the kernel at src. Neither is of the
+// registers that calls destroy.
+func peek(dst, src asm.Register, off int16, size asm.Size) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, -8),
+		asm.Mov.Imm(asm.R2, int32(size.Sizeof())),
+		asm.Mov.Reg(asm.R3, src),
+		asm.Add.Imm(asm.R3, int32(off)),
+		asm.FnProbeReadKernel.Call(),
+		asm.LoadMem(dst, asm.RFP, -8, size),
 	}
 }
 
 // exit runs at sched_process_exit(task), when the thread runs user code no more.
 // live has been counted down by then (do_exit in kernel/exit.c).
 func (o offsets) exit() asm.Instructions {
-	return asm.Instructions{
-		asm.LoadMem(asm.R6, asm.R1, 0, asm.DWord),
-		asm.LoadMem(asm.R7, asm.R6, o.signal, asm.DWord),
-		asm.LoadMem(asm.R7, asm.R7, o.live, asm.Word),
-		asm.JNE.Imm(asm.R7, 0, "out"),
-		asm.LoadMem(asm.R6, asm.R6, o.tgid, asm.Word),
+	ins := asm.Instructions{asm.LoadMem(asm.R6, asm.R1, 0, asm.DWord)}
+	ins = append(ins, peek(asm.R7, asm.R6, o.signal, asm.DWord)...)
+	ins = append(ins, peek(asm.R7, asm.R7, o.live, asm.Word)...)
+	ins = append(ins, asm.JNE.Imm(asm.R7, 0, "out"))
+	ins = append(ins, peek(asm.R6, asm.R6, o.tgid, asm.Word)...)
+	return append(ins,
 		asm.StoreMem(asm.RFP, -8, asm.R6, asm.Word),
 		asm.LoadMapPtr(asm.R1, 0).WithReference(runtime.MapTargets),
 		asm.Mov.Reg(asm.R2, asm.RFP),
@@ -188,5 +174,5 @@ func (o offsets) exit() asm.Instructions {
 		asm.FnMapDeleteElem.Call(),
 		asm.Mov.Imm(asm.R0, 0).WithSymbol("out"),
 		asm.Return(),
-	}
+	)
 }
