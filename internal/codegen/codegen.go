@@ -69,6 +69,7 @@ type Compiled struct {
 
 	frame int      // bytes of the largest handler's
 	zeros int      // that handlers ask for
+	named bool     // they ask for texts of names
 	names []string // of programs, in the order in which they were made
 }
 

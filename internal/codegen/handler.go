@@ -233,6 +233,7 @@ func (g *handler) look() {
 		case *ir.Builtin:
 			g.needs.thread = g.needs.thread || x.Kind == ir.Pid || x.Kind == ir.Tid || x.Kind == ir.UserStack
 			g.needs.cfa = g.needs.cfa || x.Kind == ir.CFA
+			g.needs.bias = g.needs.bias || x.Kind == ir.Bias
 		}
 	})
 	if g.item == nil {
@@ -247,7 +248,7 @@ func (g *handler) look() {
 			exprs = append(exprs, p.Expr)
 		}
 	}
-	g.needs.bias = slices.ContainsFunc(exprs, func(e location.Expr) bool { return e.Uses(location.OpStatic) })
+	g.needs.bias = g.needs.bias || slices.ContainsFunc(exprs, func(e location.Expr) bool { return e.Uses(location.OpStatic) })
 }
 
 func (g *handler) loops() (found bool) {
@@ -443,8 +444,18 @@ func (c *Compiled) scriptMaps(p *program.Program) {
 	for i, w := range s.Words {
 		words[i] = ebpf.MapKV{Key: uint32(i), Value: w}
 	}
+	names := make([]ebpf.MapKV, 0, len(s.Names))
+	for i, n := range s.Names {
+		if !c.named {
+			break
+		}
+		v := make([]byte, nameSize(s))
+		copy(v[:len(v)-1], n)
+		names = append(names, ebpf.MapKV{Key: uint32(i), Value: v})
+	}
 	c.optional(
 		&ebpf.MapSpec{Name: mapWords, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: uint32(len(words)), Flags: flagReadOnly, Contents: words},
+		&ebpf.MapSpec{Name: mapNames, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(nameSize(s)), MaxEntries: uint32(len(s.Names)), Flags: flagReadOnly, Contents: names},
 		&ebpf.MapSpec{Name: mapZeros, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(largest), MaxEntries: 1},
 		&ebpf.MapSpec{Name: runtime.MapFrames, Type: ebpf.Array, KeySize: 4, ValueSize: uint32(max(c.frame, headSize)), MaxEntries: runtime.SlotsPerCPU},
 		&ebpf.MapSpec{Name: runtime.MapFaults, Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: uint32(runtime.NumFaults)},
@@ -454,11 +465,24 @@ func (c *Compiled) scriptMaps(p *program.Program) {
 const (
 	// mapWords is an array, by cookie, of ir.Words.
 	mapWords = "words"
+	// mapNames is an array, by index, of ir.Script.Names, cut to maxName bytes with the zero
+	// that ends them.
+	mapNames = "names"
 	// mapZeros holds one value of zeros, as large as any of a script's maps.
 	mapZeros = "zeros"
 
 	flagNoPrealloc = 1 // BPF_F_NO_PREALLOC
 )
+
+// nameSize is how many bytes a name takes in mapNames.
+func nameSize(s *ir.Script) int {
+	const maxName = 256
+	most := 0
+	for _, n := range s.Names {
+		most = max(most, len(n)+1)
+	}
+	return align8(min(most, maxName))
+}
 
 func keySize(m *ir.Map) int {
 	if m.Key == nil {

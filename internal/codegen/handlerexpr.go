@@ -358,6 +358,8 @@ func (g *handler) into(x ir.Expr, t *ir.Type, at int) {
 		g.fill(own, t, at, func(to int) { g.readText(x, to) })
 	case *ir.ReadBytes:
 		g.fill(own, t, at, func(to int) { g.readBytes(x, to) })
+	case *ir.NameText:
+		g.fill(own, t, at, func(to int) { g.nameText(x, to) })
 	case *ir.BytesOf:
 		g.fill(own, t, at, func(to int) {
 			xt := x.X.Type()

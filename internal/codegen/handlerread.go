@@ -291,6 +291,10 @@ func (g *handler) builtin(x *ir.Builtin) {
 		f.helper(asm.FnGetPrandomU32)
 	case ir.Cgroup:
 		f.helper(asm.FnGetCurrentCgroupId)
+	case ir.NUMANode:
+		f.helper(asm.FnGetNumaNodeId)
+	case ir.Bias:
+		f.load(r0, r7, headBias, u64)
 	case ir.FuncName, ir.ProbeName:
 		none := g.label("none")
 		f.mov(r1, r6)

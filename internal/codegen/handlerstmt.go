@@ -85,7 +85,11 @@ func (g *handler) stmt(s ir.Stmt) {
 	case *ir.Kill:
 		g.scalar(s.Signal)
 		f.mov(r1, r0)
-		f.helper(asm.FnSendSignal)
+		if s.Thread {
+			f.helper(asm.FnSendSignalThread)
+		} else {
+			f.helper(asm.FnSendSignal)
+		}
 	default:
 		g.fail("statement %T", s)
 	}

@@ -113,3 +113,22 @@ func (g *handler) textHas(x *ir.TextHas) {
 		g.boolean(asm.JNE.Imm(r0, 0, ""))
 	}
 }
+
+// nameText puts the text of a name at a place of the frame.
+func (g *handler) nameText(x *ir.NameText, at int) {
+	f := g.f
+	g.c.named = true
+	none := g.label("none")
+	g.zero(at, x.T.Size)
+	g.scalar(x.X)
+	f.mov(r1, r0)
+	f.lookup(mapNames)
+	f.emit(asm.JEq.Imm(r0, 0, none))
+	f.mov(r9, r0)
+	n := nameSize(g.s)
+	g.copyFrom(r9, at, min(x.T.Size, n))
+	if x.T.Size < n {
+		f.storeImm(r7, at+x.T.Size-1, 0, u8)
+	}
+	f.place(none)
+}

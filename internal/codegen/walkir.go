@@ -95,6 +95,8 @@ func walkExpr(x ir.Expr, onStmt func(ir.Stmt), onExpr func(ir.Expr)) {
 		ex(x.X, x.Y)
 	case *ir.TextHas:
 		ex(x.X, x.Y)
+	case *ir.NameText:
+		ex(x.X)
 	case *ir.Block:
 		walkStmts(x.Body, onStmt, onExpr)
 		ex(x.X)

@@ -7,7 +7,7 @@ import (
 
 var kindNames = [...]string{
 	Void: "void", Bool: "bool", Text: "string", Bytes: "buffer", Name: "string", Symbol: "usym", Stack: "ustack",
-	Stamp: "timestamp", Value: "Rust value", Count: "count_t", Sum: "sum_t", Avg: "avg_t", Stats: "stats_t",
+	Stamp: "timestamp", User: "username", CgroupPath: "cgroup_path", Value: "Rust value", Count: "count_t", Sum: "sum_t", Avg: "avg_t", Stats: "stats_t",
 	Min: "min_t", Max: "max_t", Hist: "hist_t", LHist: "lhist_t", Series: "tseries_t",
 }
 
@@ -20,6 +20,12 @@ func (t *Type) String() string {
 		}
 		return unsigned(t) + fmt.Sprintf("int%d", 8*t.Size)
 	case Text, Bytes:
+		switch t.Format {
+		case MAC:
+			return "macaddr"
+		case Inet:
+			return "inet"
+		}
 		size := t.Size
 		if t.Kind == Bytes {
 			size = max(size-4, 0)

@@ -77,6 +77,7 @@ const (
 	Printf   EventKind = iota // Format with the arguments
 	Errorf                    // likewise, to standard error, as an error
 	Warnf                     // as a warning
+	Debugf                    // as what helps to find a mistake in the script
 	Print                     // the one argument, as print does
 	PrintMap                  // Map, its Top largest or all if 0, divided by Div
 	PrintKey                  // of Map the value of the key that is the argument
@@ -173,8 +174,11 @@ type (
 	}
 	// Eval evaluates what is of no use but for what it does.
 	Eval struct{ X Expr }
-	// Kill sends a signal to the process that hit the probe.
-	Kill struct{ Signal Expr }
+	// Kill sends a signal to the process that hit the probe, or to the Thread.
+	Kill struct {
+		Signal Expr
+		Thread bool
+	}
 )
 
 // MaxLoop is how often the body of a While or ForRange runs at most: what bpf_loop allows
@@ -335,6 +339,11 @@ type (
 		T    *Type
 		X, Y Expr
 	}
+	// NameText is the text of a Name, cut to T.
+	NameText struct {
+		T *Type
+		X Expr
+	}
 	// Block does something before X.
 	Block struct {
 		Body []Stmt
@@ -360,6 +369,8 @@ const (
 	CFA                          // u64: the frame's; if it is not known the handler ends
 	UserStack                    // Stack of N frames by frame pointers
 	Cgroup                       // u64
+	NUMANode                     // u32
+	Bias                         // u64: by what addresses in the site's file are more than as linked
 )
 
 // UnaryOp is an operation on one scalar.
@@ -420,4 +431,5 @@ func (x *Builtin) Type() *Type   { return x.T }
 func (x *TextLen) Type() *Type   { return U64 }
 func (x *TextCmp) Type() *Type   { return BoolType }
 func (x *TextHas) Type() *Type   { return x.T }
+func (x *NameText) Type() *Type  { return x.T }
 func (x *Block) Type() *Type     { return x.X.Type() }

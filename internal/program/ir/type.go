@@ -18,6 +18,8 @@ const (
 	Symbol           // 16 bytes: an address in a process and, as 8 bytes, its pid
 	Stack            // a stack: 4 bytes pid, 4 bytes how many, then up to Count return addresses of 8
 	Stamp            // 8 bytes: nanoseconds of Clock, to be printed by a format
+	User             // 8 bytes: a user's number, to be printed as its name
+	CgroupPath       // 8 bytes: a cgroup's number, to be printed as its paths, in hierarchies that match Format
 	Value            // a Rust value; as an argument of an event only
 
 	// The kinds that only maps hold, one for each CPU, to be added up.
@@ -54,8 +56,9 @@ type Type struct {
 	// one: Count, Sum, Avg, Min or Max; Void to keep the last.
 	Every time.Duration
 	Agg   TypeKind
-	// Format is a Stamp's, as strftime has it, and Clock where its nanoseconds are from; or a
-	// Stack's mode: "", "perf", "raw" or "build_id".
+	// Format is a Stamp's, as strftime has it, and Clock where its nanoseconds are from; a
+	// Stack's mode: "", "perf", "raw" or "build_id"; how Bytes are shown: "", MAC or Inet;
+	// or a CgroupPath's filter, "" for none.
 	Format string
 	Clock  Clock
 }
@@ -72,6 +75,12 @@ type EnumNames struct {
 	Enum  string
 	Names map[uint64]string
 }
+
+// Formats of Bytes.
+const (
+	MAC  = "mac"  // 6 bytes, as 0A:1B:…
+	Inet = "inet" // 4 or 16 bytes: an address of IPv4 or IPv6
+)
 
 // Clock is one of the kernel's clocks.
 type Clock uint8
@@ -141,7 +150,7 @@ func (t *Type) Align() int {
 // Scalar says whether a value is one word in a register.
 func (t *Type) Scalar() bool {
 	switch t.Kind {
-	case Int, Bool, Pointer, Name, Stamp:
+	case Int, Bool, Pointer, Name, Stamp, User, CgroupPath:
 		return true
 	}
 	return false

@@ -29,7 +29,8 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		}
 		return true
 	}
-	switch x.Name {
+	name := strings.TrimPrefix(x.Name, builtinPrefix)
+	switch name {
 	case "pid":
 		return b(ir.U32, ir.Pid)
 	case "tid":
@@ -44,6 +45,17 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		return b(ir.U32, ir.Rand)
 	case "cgroup":
 		return b(ir.U64, ir.Cgroup)
+	case "numaid":
+		return b(ir.U32, ir.NUMANode)
+	case "username":
+		t := &ir.Type{Kind: ir.User, Size: 8}
+		return of(t, &ir.Cast{T: t, X: &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.UID}}}, x)
+	case "leader_tid":
+		return b(ir.U32, ir.Pid)
+	case "config":
+		return c.settingsRecord(x)
+	case "has_cpid":
+		return of(ir.BoolType, &ir.Const{T: ir.BoolType, V: truth(c.o.PID != 0)}, x)
 	case "ncpus":
 		return integerLit(uint64(max(c.o.CPUs, 1)), x)
 	case "comm":
@@ -53,11 +65,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 	case "elapsed":
 		return of(ir.U64, &ir.Binary{T: ir.U64, Op: ir.Sub, X: now, Y: &ir.Const{T: ir.U64, V: c.o.Start}}, x)
 	case "cpid":
-		if c.o.PID == 0 {
-			c.errorf(x, "", "cpid is the process that -c started")
-			return nil
-		}
-		return integerLit(uint64(c.o.PID), x)
+		return c.child(x)
 	case "usermode":
 		return integerLit(1, x)
 	case "func":
@@ -72,7 +80,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		}
 		return b(ir.NameType, ir.ProbeName)
 	case "probetype":
-		return c.strLit(string(c.h.point.Provider), x)
+		return c.strLit(probeType(c.h.point.Provider), x)
 	case "args":
 		if c.h.site == nil {
 			c.errorf(x, "", "args are those of a uprobe")
@@ -101,7 +109,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 	case "ustack":
 		return c.stack(maxFrames)
 	}
-	if n, ok := argNumber(x.Name, "arg"); ok {
+	if n, ok := argNumber(name, "arg"); ok {
 		if !inProcess() {
 			return nil
 		}
@@ -112,13 +120,13 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		c.h.registers = true
 		return of(ir.U64, &ir.Register{Reg: argRegisters[n]}, x)
 	}
-	if n, ok := argNumber(x.Name, "sarg"); ok && inProcess() {
+	if n, ok := argNumber(name, "sarg"); ok && inProcess() {
 		c.h.registers = true
 		sp := &ir.Register{Reg: location.RSP}
 		return of(ir.U64, &ir.Load{T: ir.U64, Addr: plus(sp, int64(8*(n+1)))}, x)
 	}
-	switch x.Name {
-	case "kstack", "curtask", "jiffies", "numaid", "ppid", "username", "ctx":
+	switch name {
+	case "kstack", "curtask", "jiffies", "ppid", "pcomm", "leader_comm", "ctx":
 		c.errorf(x, "", "%s is not there: ferrotrace looks at user space", x.Name)
 	default:
 		c.errorf(x, nearest(x.Name, builtinNames), "unknown identifier: %s", x.Name)
@@ -126,7 +134,19 @@ func (c *checker) ident(x *ast.Ident) *operand {
 	return nil
 }
 
-var builtinNames = []string{"pid", "tid", "uid", "gid", "cpu", "rand", "cgroup", "ncpus", "comm", "nsecs", "elapsed", "cpid", "func", "probe", "probetype", "args", "retval", "duration", "ustack"}
+var builtinNames = []string{"pid", "tid", "uid", "gid", "cpu", "rand", "cgroup", "ncpus", "comm", "nsecs", "elapsed", "cpid", "func", "probe", "probetype", "args", "retval", "duration", "ustack", "numaid", "username", "leader_tid", "config", "has_cpid", "usermode"}
+
+// builtinPrefix is what bpftrace's own macros put before names of the language.
+const builtinPrefix = "__builtin_"
+
+// probeType is the kind of a probe, as bpftrace names it.
+func probeType(p ast.Provider) string {
+	switch p {
+	case ast.Begin, ast.End, ast.Self:
+		return "special"
+	}
+	return string(p)
+}
 
 // argRegisters are those of the System V psABI, 3.2.3.
 var argRegisters = []location.Reg{location.RDI, location.RSI, location.RDX, location.RCX, location.R8, location.R9}
@@ -234,15 +254,6 @@ func (c *checker) usym(x *ast.Call) *operand {
 	t := &ir.Type{Kind: ir.Symbol, Size: 16}
 	m := &ir.MakeTuple{T: pair, Elems: []ir.Expr{convert(o, ir.U64), &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Pid}}}}
 	return of(t, &ir.Cast{T: t, X: m}, x)
-}
-
-func (c *checker) uaddr(x *ast.Call) *operand {
-	c.errorf(x, "", "uaddr() is not there yet")
-	return nil
-}
-
-func (c *checker) named1(x *ast.Call) *operand {
-	return c.ident(&ast.Ident{Span: x.Span, Name: x.Name})
 }
 
 // allArgs are a function's arguments as a record.

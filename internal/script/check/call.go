@@ -21,34 +21,53 @@ var functions map[string]function
 
 func init() {
 	functions = map[string]function{
-		"printf":      {1, 64, (*checker).printf},
-		"errorf":      {1, 64, (*checker).printf},
-		"warnf":       {1, 64, (*checker).printf},
-		"system":      {1, 64, (*checker).printf},
-		"cat":         {1, 64, (*checker).printf},
-		"print":       {1, 3, (*checker).print},
-		"clear":       {1, 1, (*checker).whole},
-		"zero":        {1, 1, (*checker).whole},
-		"delete":      {1, 2, (*checker).delete},
-		"has_key":     {2, 2, (*checker).hasKey},
-		"len":         {1, 1, (*checker).lenOf},
-		"exit":        {0, 1, (*checker).exit},
-		"time":        {0, 1, (*checker).time},
-		"strftime":    {2, 2, (*checker).strftime},
-		"join":        {1, 2, (*checker).join},
-		"str":         {1, 2, (*checker).str},
-		"buf":         {1, 2, (*checker).buf},
-		"strlen":      {1, 1, (*checker).strlen},
-		"strncmp":     {3, 3, (*checker).strncmp},
-		"strcontains": {2, 2, (*checker).strcontains},
-		"strstr":      {2, 2, (*checker).strcontains},
-		"reg":         {1, 1, (*checker).reg},
-		"nsecs":       {0, 1, (*checker).nsecs},
-		"ustack":      {0, 2, (*checker).ustack},
-		"usym":        {1, 1, (*checker).usym},
-		"uaddr":       {1, 1, (*checker).uaddr},
-		"signal":      {1, 1, (*checker).signal},
-		"is":          {2, 2, (*checker).is},
+		"printf":             {1, 64, (*checker).printf},
+		"errorf":             {1, 64, (*checker).printf},
+		"warnf":              {1, 64, (*checker).printf},
+		"debugf":             {1, 64, (*checker).printf},
+		"system":             {1, 64, (*checker).printf},
+		"cat":                {1, 64, (*checker).printf},
+		"print":              {1, 3, (*checker).print},
+		"clear":              {1, 1, (*checker).whole},
+		"zero":               {1, 1, (*checker).whole},
+		"delete":             {1, 2, (*checker).delete},
+		"has_key":            {2, 2, (*checker).hasKey},
+		"len":                {1, 1, (*checker).lenOf},
+		"exit":               {0, 1, (*checker).exit},
+		"time":               {0, 1, (*checker).time},
+		"strftime":           {2, 2, (*checker).strftime},
+		"join":               {1, 2, (*checker).join},
+		"str":                {1, 2, (*checker).str},
+		"buf":                {1, 2, (*checker).buf},
+		"strlen":             {1, 1, (*checker).strlen},
+		"strncmp":            {3, 3, (*checker).strncmp},
+		"strcontains":        {2, 2, (*checker).strcontains},
+		"strstr":             {2, 2, (*checker).strcontains},
+		"reg":                {1, 1, (*checker).reg},
+		"nsecs":              {0, 1, (*checker).nsecs},
+		"ustack":             {0, 2, (*checker).ustack},
+		"usym":               {1, 1, (*checker).usym},
+		"uaddr":              {1, 1, (*checker).symbolAddress},
+		"signal":             {1, 1, (*checker).signal},
+		"signal_thread":      {1, 1, (*checker).signal},
+		"macaddr":            {1, 1, (*checker).macaddr},
+		"ntop":               {1, 2, (*checker).ntop},
+		"pton":               {1, 1, (*checker).pton},
+		"strerror":           {1, 1, (*checker).numberName},
+		"signal_name":        {1, 1, (*checker).numberName},
+		"syscall_name":       {1, 1, (*checker).numberName},
+		"cgroupid":           {1, 1, (*checker).cgroupID},
+		"cgroup_path":        {1, 2, (*checker).cgroupPath},
+		"getopt":             {1, 3, (*checker).getopt},
+		"assert":             {2, 2, (*checker).assert},
+		"fail":               {1, 64, (*checker).fail},
+		"find":               {3, 3, (*checker).find},
+		"container_of":       {3, 3, (*checker).containerOf},
+		"is_err":             {1, 1, (*checker).isErr},
+		"strcap":             {1, 1, (*checker).capacity},
+		"uptr":               {1, 1, func(c *checker, x *ast.Call) *operand { return c.expr(x.Args[0]) }},
+		"default_str_length": {0, 0, func(c *checker, x *ast.Call) *operand { return integerLit(uint64(c.o.MaxStr), x) }},
+		"is":                 {2, 2, (*checker).is},
 		"static_assert": {2, 2, func(c *checker, x *ast.Call) *operand {
 			if v, ok := c.constant(x.Args[0]); !ok || v == 0 {
 				msg := ""
@@ -60,8 +79,12 @@ func init() {
 			return nothing(x)
 		}},
 		"bswap": {1, 1, (*checker).bswap},
-		"pid":   {0, 1, (*checker).named1}, "tid": {0, 1, (*checker).named1},
-		"comm": {0, 1, (*checker).named1},
+		"pid":   {0, 1, (*checker).thisThread}, "tid": {0, 1, (*checker).thisThread},
+		"comm": {0, 1, (*checker).thisThread},
+	}
+	functions["is_literal"] = function{1, 1, (*checker).class}
+	for name := range classes {
+		functions[name] = function{1, 1, (*checker).class}
 	}
 }
 
@@ -84,17 +107,28 @@ func (c *checker) call(x *ast.Call) *operand {
 		return nil
 	}
 	f, ok := functions[x.Name]
+	if name := strings.TrimPrefix(x.Name, builtinPrefix); !ok && len(x.Args) == 0 && slices.Contains(builtinNames, name) {
+		return c.ident(&ast.Ident{Span: x.Span, Name: name})
+	}
 	if !ok {
 		var names []string
 		for n := range functions {
 			names = append(names, n)
 		}
 		slices.Sort(names)
-		for _, u := range []string{"kstack", "ksym", "kaddr", "kptr", "skboutput", "override", "path", "percpu_kaddr"} {
+		for _, u := range []string{"kstack", "ksym", "kaddr", "kptr", "skboutput", "override", "path", "percpu_kaddr", "socket_cookie", "kfunc_allowed", "kfunc_exist", "unwatch", "pcomm", "leader_comm", "ppid", "curtask", "jiffies"} {
 			if x.Name == u {
 				c.errorf(x, "", "%s() is about the kernel: ferrotrace looks at user space", x.Name)
 				return nil
 			}
+		}
+		switch x.Name {
+		case "dw_ustack":
+			c.errorf(x, "ustack() goes by frame pointers", "stacks are not unwound by debug info")
+			return nil
+		case "write_user":
+			c.errorf(x, "", "ferrotrace does not write into what it traces")
+			return nil
 		}
 		c.errorf(x, nearest(x.Name, names), "unknown function: %s", x.Name)
 		return nil
@@ -156,7 +190,7 @@ func simple(t *types.Type) bool {
 
 func (c *checker) whole1(t *types.Type) bool { return t.Size >= 0 }
 
-var printfKinds = map[string]ir.EventKind{"printf": ir.Printf, "errorf": ir.Errorf, "warnf": ir.Warnf, "system": ir.System, "cat": ir.Cat}
+var printfKinds = map[string]ir.EventKind{"printf": ir.Printf, "errorf": ir.Errorf, "warnf": ir.Warnf, "system": ir.System, "cat": ir.Cat, "debugf": ir.Debugf}
 
 func (c *checker) printf(x *ast.Call) *operand {
 	if x.Name == "system" && !c.o.Unsafe {
@@ -403,7 +437,7 @@ const (
 
 func (c *checker) signal(x *ast.Call) *operand {
 	if !c.o.Unsafe {
-		c.errorf(x, "run it with --unsafe", "signal() changes what is traced, which is not safe")
+		c.errorf(x, "run it with --unsafe", "%s() changes what is traced, which is not safe", x.Name)
 		return nil
 	}
 	if s, ok := x.Args[0].(*ast.Str); ok {
@@ -412,14 +446,14 @@ func (c *checker) signal(x *ast.Call) *operand {
 			c.errorf(x, "", "no signal is called %q", s.Value)
 			return nil
 		}
-		c.emit(&ir.Kill{Signal: &ir.Const{T: ir.U64, V: uint64(n)}})
+		c.emit(&ir.Kill{Signal: &ir.Const{T: ir.U64, V: uint64(n)}, Thread: x.Name == "signal_thread"})
 		return nothing(x)
 	}
 	o := c.scalar(x.Args[0])
 	if o == nil {
 		return nil
 	}
-	c.emit(&ir.Kill{Signal: convert(o, ir.U64)})
+	c.emit(&ir.Kill{Signal: convert(o, ir.U64), Thread: x.Name == "signal_thread"})
 	return nothing(x)
 }
 

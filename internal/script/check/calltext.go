@@ -95,6 +95,10 @@ func (c *checker) str(x *ast.Call) *operand {
 	if o = c.value(o, x.Args[0]); o == nil {
 		return nil
 	}
+	if o.t.Kind == ir.Name {
+		t := ir.TextType(size)
+		return of(t, &ir.NameText{T: t, X: o.x}, x)
+	}
 	if o.t.Kind == ir.Text {
 		if n == nil {
 			return o
@@ -193,6 +197,10 @@ func (c *checker) textArg(x ast.Expr, f string) *operand {
 	o := c.value(c.expr(x), x)
 	if o == nil {
 		return nil
+	}
+	if o.t.Kind == ir.Name {
+		t := ir.TextType(c.o.MaxStr)
+		o = of(t, &ir.NameText{T: t, X: o.x}, x)
 	}
 	if o.t.Kind != ir.Text {
 		c.errorf(x, "", "%s() wants strings, and this is %s", f, describe(o.t))

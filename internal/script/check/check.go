@@ -28,6 +28,8 @@ type Symbols interface {
 	Sites(p *ast.AttachPoint) ([]*Site, error)
 	// Type is the type that a path or a C name means in the debug info, nil if none.
 	Type(name string) *types.Type
+	// Symbol is where a symbol of a site's file is, as linked, and how many bytes it has.
+	Symbol(s *Site, name string) (addr, size uint64, ok bool)
 }
 
 // Site is a place that a probe stands for, as far as types are concerned. A site of a
@@ -56,12 +58,16 @@ type Arg struct {
 // Options are what a script can't say itself.
 type Options struct {
 	Params []string // the positional parameters
-	MaxStr int      // bytes of a string
+	// Named are the named ones: a value is "" for one that is only there.
+	Named  map[string]string
+	MaxStr int // bytes of a string
 	CPUs   int
 	Start  uint64 // CLOCK_MONOTONIC in ns: what elapsed counts from
 	Unsafe bool
 	PID    int  // of the process that -p or -c names, 0 if none
 	Hidden bool // hits for which a predicate does not hold are counted
+	// CgroupID is the number of the cgroup that a directory stands for.
+	CgroupID func(path string) (uint64, error)
 	// Format says what is wrong with a format and its arguments, nil if nothing.
 	Format func(format string, args []*ir.Type) error
 }
@@ -87,9 +93,14 @@ type Output struct {
 	Script *ir.Script
 	Uses   []Use
 	Config Config
+	// Wanted are the named parameters that the script asks for.
+	Wanted []Option
 	// Probes are how many attach points the script has that stand for something.
 	Probes int
 }
+
+// Option is a named parameter, and what the script says it is for.
+type Option struct{ Name, About string }
 
 // Config is what a script's config block says of how it is run.
 type Config struct {
@@ -104,7 +115,7 @@ func Check(p *ast.Program, syms Symbols, o Options) (*Output, source.Errors) {
 	if o.MaxStr <= 0 {
 		o.MaxStr = 256
 	}
-	c := &checker{prog: p, syms: syms, o: o, vars: map[varKey]*typ{}, tables: map[string]*table{}, sites: map[*ast.AttachPoint][]*Site{}}
+	c := &checker{prog: p, syms: syms, o: o, bases: map[string]uint64{}, vars: map[varKey]*typ{}, tables: map[string]*table{}, sites: map[*ast.AttachPoint][]*Site{}}
 	c.settings()
 	c.definitions()
 	c.resolve()
@@ -175,6 +186,10 @@ type checker struct {
 
 	out   *Output
 	names map[string]uint64
+	// namings are the tables of names that the script uses, and bases where they begin in the
+	// script's names.
+	namings []string
+	bases   map[string]uint64
 
 	h *body // being checked
 }
@@ -258,6 +273,7 @@ func (c *checker) resolve() {
 func (c *checker) round() {
 	c.out = &Output{Script: &ir.Script{Start: c.o.Start}, Config: c.config}
 	c.names = map[string]uint64{}
+	c.reserve()
 	c.order = nil
 	for _, t := range c.tables {
 		t.number = -1

@@ -29,6 +29,10 @@ func (c *checker) constant(x ast.Expr) (uint64, bool) {
 		return uint64(len(c.o.Params)), true
 	case *ast.Comptime:
 		return c.constant(x.X)
+	case *ast.Block:
+		if len(x.Stmts) == 0 && x.Value != nil {
+			return c.constant(x.Value)
+		}
 	case *ast.Unary:
 		v, ok := c.constant(x.X)
 		switch x.Op {
@@ -83,12 +87,44 @@ func (c *checker) constant(x ast.Expr) (uint64, bool) {
 		case ">=":
 			return truth(int64(a) >= int64(b)), true
 		}
+	case *ast.Call:
+		if _, isClass := classes[x.Name]; isClass || x.Name == "is_literal" || x.Name == "getopt" {
+			if f := functions[x.Name]; len(x.Args) < f.min || len(x.Args) > f.max {
+				return 0, false
+			}
+			if o := functions[x.Name].do(c, x); o != nil {
+				if k, ok := o.x.(*ir.Const); ok {
+					return k.V, true
+				}
+			}
+		}
 	case *ast.Sizeof:
 		if t := c.named(x.Type); t != nil {
 			return uint64(t.Size), true
 		}
 	}
 	return 0, false
+}
+
+// comptime is what a condition that the script marks as known before it runs is: the other
+// branch is not looked at.
+func (c *checker) comptime(x ast.Expr) (value, ok bool) {
+	for {
+		b, isBlock := x.(*ast.Block)
+		if !isBlock || len(b.Stmts) > 0 || b.Value == nil {
+			break
+		}
+		x = b.Value
+	}
+	ct, ok := x.(*ast.Comptime)
+	if !ok {
+		return false, false
+	}
+	v, ok := c.constant(ct.X)
+	if !ok {
+		c.errorf(x, "", "that is not known before the script runs")
+	}
+	return v != 0, true
 }
 
 func truth(b bool) uint64 {

@@ -419,6 +419,12 @@ func (c *checker) cond(x *ast.Cond) *operand {
 		kept := &operand{t: v.t, x: tmp}
 		return &operand{t: t, x: &ir.Cond{T: t.Type, C: tmp, X: convert(kept, t.Type), Y: convert(b, t.Type)}, node: x}
 	}
+	if v, ok := c.comptime(x.If); ok {
+		if v {
+			return c.expr(x.Then)
+		}
+		return c.expr(x.Else)
+	}
 	cond := c.condition(x.If)
 	a, as := c.branch(x.Then)
 	b, bs := c.branch(x.Else)

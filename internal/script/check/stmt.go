@@ -85,6 +85,15 @@ const maxUnroll = 100
 func (c *checker) effect(x ast.Expr) {
 	switch x := x.(type) {
 	case *ast.If:
+		if v, ok := c.comptime(x.Cond); ok {
+			switch {
+			case v:
+				c.emit(c.inner(x.Then)...)
+			case x.Else != nil:
+				c.effect(x.Else)
+			}
+			return
+		}
 		cond := c.condition(x.Cond)
 		then := c.inner(x.Then)
 		var els []ir.Stmt
@@ -238,6 +247,13 @@ func (c *checker) mixes(t *typ, o *operand) bool {
 // assignMap is @m[k] = x, where x may be an aggregation.
 func (c *checker) assignMap(m *ast.Map, value ast.Expr) {
 	t := c.table(m.Name, m)
+	if b, ok := value.(*ast.Block); ok && b.Value != nil {
+		c.push()
+		defer c.pop()
+		c.stmts(b.Stmts)
+		c.assignMap(m, b.Value)
+		return
+	}
 	if call, ok := value.(*ast.Call); ok {
 		if _, ok := aggregates[call.Name]; ok {
 			c.aggregate(t, m, call)

@@ -34,6 +34,9 @@ func name(t *ir.Type, to *types.Type) string {
 	case ir.Text:
 		return fmt.Sprintf("string[%d]", t.Size)
 	case ir.Bytes:
+		if t.Format != "" {
+			return t.String()
+		}
 		return fmt.Sprintf("buffer[%d]", t.Size-4)
 	case ir.Tuple:
 		var parts []string
@@ -68,7 +71,7 @@ func name(t *ir.Type, to *types.Type) string {
 			return k
 		}
 	}
-	return "?"
+	return t.String()
 }
 
 var aggregates = map[string]ir.TypeKind{
@@ -136,6 +139,9 @@ func joined(a, b *ir.Type) (*ir.Type, bool) {
 	}
 	switch a.Kind {
 	case ir.Text, ir.Bytes:
+		if a.Format != b.Format {
+			return nil, false
+		}
 		if a.Size >= b.Size {
 			return a, true
 		}
@@ -166,7 +172,7 @@ func joined(a, b *ir.Type) (*ir.Type, bool) {
 		return a, a.Count == b.Count && equal(a.Elem, b.Elem)
 	case ir.Pointer, ir.Name, ir.Symbol:
 		return a, true
-	case ir.Count, ir.Hist, ir.LHist, ir.Series, ir.Stamp:
+	case ir.Count, ir.Hist, ir.LHist, ir.Series, ir.Stamp, ir.User, ir.CgroupPath:
 		return a, equal(a, b)
 	case ir.Sum, ir.Avg, ir.Stats, ir.Min, ir.Max:
 		if a.Signed {

@@ -392,6 +392,9 @@ func (e *expander) offsetof(x *ast.Offsetof, f *frame) {
 // leftovers reports types that were passed where no macro took them.
 func (e *expander) leftovers(p *ast.Program) {
 	check := func(n ast.Node) bool {
+		if call, ok := n.(*ast.Call); ok && call.Name == "container_of" {
+			return false // which takes one
+		}
 		if t, ok := n.(*ast.TypeArg); ok {
 			e.report(t.Span, "", "a type can only be passed to a macro that uses it as one")
 		}

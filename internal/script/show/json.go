@@ -130,6 +130,9 @@ func (e *Env) appendJSON(b JSON, t *ir.Type, v []byte, div int64) JSON {
 	case ir.Bool:
 		return strconv.AppendBool(b, word(v, 1) != 0)
 	case ir.Bytes:
+		if t.Format != "" {
+			break
+		}
 		b = append(b, '[')
 		for i, c := range bytesOf(t, v) {
 			if i > 0 {

@@ -154,7 +154,7 @@ func (c conv) check(t *ir.Type) error {
 	default:
 		return fmt.Errorf("unsupported format specifier: %s", c.verb)
 	}
-	if !slices.Contains(kinds, t.Kind) {
+	if !slices.Contains(kinds, t.Kind) || t.Kind == ir.Bytes && t.Format != "" {
 		return fmt.Errorf("unsupported format specifier for type '%s': %s", t, c.verb)
 	}
 	return nil

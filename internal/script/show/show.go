@@ -10,6 +10,7 @@ package show
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,10 @@ type Env struct {
 	// Frames names what an entry of a stack is in, innermost inlined function first:
 	// "main+12".
 	Frames func(Frame) []string
+	// User is a user's name, and Cgroup the paths of a cgroup in the hierarchies that match a
+	// filter. "" if there is none.
+	User   func(uid uint32) string
+	Cgroup func(id uint64, filter string) string
 	// Wall is when a clock shows, or showed, ns. Its location is the one that times are
 	// printed for.
 	Wall func(c ir.Clock, ns uint64) time.Time
@@ -170,7 +175,7 @@ func (p *printer) value(t *ir.Type, b []byte) {
 		}
 		p.write(p.e.escape(s))
 	case ir.Bytes:
-		p.write(hexBytes(bytesOf(t, b), true, true))
+		p.write(bytesText(t, b))
 	case ir.Tuple:
 		p.tuple(t, b)
 	case ir.Array:
@@ -188,6 +193,10 @@ func (p *printer) value(t *ir.Type, b []byte) {
 		p.write(p.e.escape(p.e.symbol(b)))
 	case ir.Stack:
 		p.stack(t, b)
+	case ir.User:
+		p.write(p.e.escape(p.e.user(b)))
+	case ir.CgroupPath:
+		p.write(p.e.escape(p.e.cgroup(t, b)))
 	case ir.Stamp:
 		p.write(p.e.escape(p.e.stamp(t, b)))
 	default:
@@ -268,6 +277,53 @@ func (e *Env) symbol(b []byte) string {
 		}
 	}
 	return hex(addr)
+}
+
+// bytesText is a buffer, or what its bytes are an address of.
+func bytesText(t *ir.Type, b []byte) string {
+	b = bytesOf(t, b)
+	switch t.Format {
+	case ir.MAC:
+		var parts []string
+		for _, c := range b {
+			parts = append(parts, fmt.Sprintf("%02X", c))
+		}
+		return strings.Join(parts, ":")
+	case ir.Inet:
+		if a, ok := netip.AddrFromSlice(b); ok {
+			return inet(a)
+		}
+		return ""
+	}
+	return hexBytes(b, true, true)
+}
+
+// inet is an address as inet_ntop(3) has it.
+func inet(a netip.Addr) string {
+	if b := a.As16(); a.Is6() && a.Unmap() == a && [12]byte(b[:12]) == [12]byte{} && (b[12] != 0 || b[13] != 0) {
+		return fmt.Sprintf("::%d.%d.%d.%d", b[12], b[13], b[14], b[15]) // IPv4-compatible
+	}
+	return a.String()
+}
+
+func (e *Env) user(b []byte) string {
+	uid := uint32(word(b, 8))
+	if e.User != nil {
+		if s := e.User(uid); s != "" {
+			return s
+		}
+	}
+	return strconv.FormatUint(uint64(uid), 10)
+}
+
+func (e *Env) cgroup(t *ir.Type, b []byte) string {
+	id := word(b, 8)
+	if e.Cgroup != nil {
+		if s := e.Cgroup(id, t.Format); s != "" {
+			return s
+		}
+	}
+	return fmt.Sprintf("cgroup:%d", id)
 }
 
 func (e *Env) stamp(t *ir.Type, b []byte) string {

@@ -170,7 +170,7 @@ func (w *ctxWalk) read(off, size int) {
 // argument.
 func argCount(helper int64) uint8 {
 	switch helper {
-	case insn.GetCurrentPidTgid, insn.GetCurrentUidGid, insn.GetSmpProcessorID, insn.GetPrandomU32,
+	case insn.GetCurrentPidTgid, insn.GetCurrentUidGid, insn.GetSmpProcessorID, insn.GetNumaNodeID, insn.GetPrandomU32,
 		insn.KtimeGetNs, insn.KtimeGetBootNs, insn.KtimeGetCoarseNs, insn.KtimeGetTaiNs:
 		return 0
 	case insn.GetAttachCookie, insn.GetFuncIP:

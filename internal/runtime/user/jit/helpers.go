@@ -108,6 +108,13 @@ func (g *fn) helper(id int64) error {
 		g.clobber(asm.RAX)
 		g.drop()
 		return nil
+	case insn.GetNumaNodeID:
+		g.cpuAndNode(asm.RAX)
+		const cpuBits = 12 // the kernel's arch/x86/include/asm/segment.h, VDSO_CPUNODE_BITS
+		a.Shift(asm.SHR, 4, asm.RAX, cpuBits)
+		g.clobber(asm.RAX)
+		g.drop()
+		return nil
 	case insn.GetAttachCookie, insn.GetFuncIP:
 		off := int16(CookieOffset)
 		if id == insn.GetFuncIP {
@@ -248,14 +255,19 @@ func (c *compiler) cpu(dst asm.Reg) {
 	if c.o.Layout != nil {
 		cpus = c.o.Layout.CPUs
 	}
+	c.cpuAndNode(dst)
+	c.a.ALUImm(asm.AND, 4, dst, int32(cpus-1))
+}
+
+// cpuAndNode is dst = the CPU's number, and above it the node's.
+func (c *compiler) cpuAndNode(dst asm.Reg) {
 	if c.o.RDPID {
 		c.a.Rdpid(dst)
-	} else {
-		const cpuNodeSegment = 15<<3 | 3
-		c.a.MovImm(dst, cpuNodeSegment)
-		c.a.Lsl(dst, dst)
+		return
 	}
-	c.a.ALUImm(asm.AND, 4, dst, int32(cpus-1))
+	const cpuNodeSegment = 15<<3 | 3
+	c.a.MovImm(dst, cpuNodeSegment)
+	c.a.Lsl(dst, dst)
 }
 
 // scale is dst = dst * n.

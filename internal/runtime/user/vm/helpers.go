@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 
 	"ferrotrace/internal/runtime/user/vm/insn"
@@ -38,6 +39,8 @@ func init() { // not an initialiser: callbacks lead back to the table
 		insn.KtimeGetTaiNs:      {clock(unix.CLOCK_TAI)},
 		insn.GetPrandomU32:      {prandom},
 		insn.GetSmpProcessorID:  {func(*Machine, [5]uint64) (uint64, error) { return uint64(cpu()), nil }},
+		insn.GetNumaNodeID:      {func(*Machine, [5]uint64) (uint64, error) { return uint64(node()), nil }},
+		insn.GetCurrentCgroupID: {func(*Machine, [5]uint64) (uint64, error) { return cgroupID(), nil }},
 		insn.GetCurrentPidTgid: {func(*Machine, [5]uint64) (uint64, error) {
 			return uint64(os.Getpid())<<32 | uint64(unix.Gettid()), nil
 		}},
@@ -60,6 +63,37 @@ func init() { // not an initialiser: callbacks lead back to the table
 			return errno(syscall.EFAULT), nil // the tracer is not what is traced
 		}},
 	}
+}
+
+func node() int {
+	var n uint32
+	if _, _, e := syscall.RawSyscall(unix.SYS_GETCPU, 0, address32(&n), 0); e != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+// cgroupID is the number of the process's cgroup in the unified hierarchy, which is that of
+// the directory's inode; 0 if that is not to be found.
+func cgroupID() uint64 {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if !ok {
+			continue
+		}
+		for _, root := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+			var fs unix.Statfs_t
+			var st unix.Stat_t
+			if unix.Statfs(root, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC && unix.Stat(root+path, &st) == nil {
+				return st.Ino
+			}
+		}
+	}
+	return 0
 }
 
 func cpu() int {

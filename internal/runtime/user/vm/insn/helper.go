@@ -19,8 +19,10 @@ const (
 	GetCurrentPidTgid  = 14
 	GetCurrentUidGid   = 15
 	GetCurrentComm     = 16
+	GetNumaNodeID      = 42
 	ProbeReadStr       = 45
 	GetStack           = 67
+	GetCurrentCgroupID = 80
 	ProbeReadUser      = 112
 	ProbeReadKernel    = 113
 	ProbeReadUserStr   = 114
