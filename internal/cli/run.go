@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 	"ferrotrace/internal/index/store"
 	"ferrotrace/internal/output"
 	"ferrotrace/internal/program"
+	"ferrotrace/internal/script/show"
 	"ferrotrace/internal/script/source"
 	"ferrotrace/internal/session"
 )
@@ -29,6 +32,9 @@ type runFlags struct {
 	dryRun  bool
 	buffer  string
 	warnAll bool
+	noWarn  bool
+	named   []string // --param NAME=VALUE
+	version bool
 }
 
 func newRun() *cobra.Command {
@@ -64,8 +70,13 @@ Parameters ($1, $2, …) stand behind the script, before --.`,
 	s.BoolVarP(&f.warnAll, "warnings", "k", false, "say how many reads of memory failed")
 	s.StringVar(&f.dump, "dump", "", "show a stage in place of running, `ast|program|bpf|sites`")
 	complete(cmd, "dump", "ast", "program", "bpf", "sites")
+	s.BoolVar(&f.noWarn, "no-warnings", false, "say nothing of what is only doubtful, warnf() included")
+	s.StringArrayVar(&f.named, "param", nil, "give the script's getopt() `NAME=VALUE`; repeatable, and the same as --NAME=VALUE behind --")
+	s.BoolVar(&f.version, "version", false, "say which ferrotrace this is")
 	s.BoolVar(&f.dryRun, "dry-run", false, "check and compile the script, and attach nothing")
-	s.StringVarP(&f.buffer, "buffer", "B", "", "when output is written: `line|full|none`")
+	f.buffer = "line"
+	s.VarP(choiceOf(&f.buffer, "line", "full", "none"), "buffer", "B", "when output is written: `line|full|none`")
+	complete(cmd, "buffer", "line", "full", "none")
 	f.addTrace(cmd)
 	return cmd
 }
@@ -76,9 +87,46 @@ type statusError int
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 func (e statusError) ExitCode() int { return int(e) }
 
+// options takes the script's named parameters: those of --param, and what stands behind -- in
+// place of a command. What is no option there is positional.
+func (f *runFlags) options(args []string) ([]string, map[string]string, error) {
+	named := map[string]string{}
+	add := func(text string) {
+		name, value, _ := strings.Cut(text, "=")
+		named[name] = value
+	}
+	for _, p := range f.named {
+		if name, _, _ := strings.Cut(p, "="); name == "" {
+			return nil, nil, usageError("--param limit=10", "--param wants NAME=VALUE")
+		}
+		add(p)
+	}
+	if len(f.command) > 0 && strings.HasPrefix(f.command[0], "--") {
+		for _, word := range f.command {
+			if option, ok := strings.CutPrefix(word, "--"); ok && option != "" {
+				add(option)
+			} else {
+				args = append(args, word)
+			}
+		}
+		f.command = nil
+	}
+	return args, named, nil
+}
+
 func (f *runFlags) run(cmd *cobra.Command, args []string) error {
+	if f.version {
+		v := newVersion()
+		v.SetOut(cmd.OutOrStdout())
+		v.SetArgs(nil)
+		return v.RunE(v, nil)
+	}
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-		args, f.command = args[:dash], args[dash:]
+		args, f.command = slices.Clip(args[:dash]), args[dash:]
+	}
+	args, named, err := f.options(args)
+	if err != nil {
+		return err
 	}
 	if f.start != "" {
 		if len(f.command) > 0 {
@@ -89,7 +137,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if len(f.pids) > 0 && len(f.command) > 0 {
 		return usageError("trace them in runs of their own", "-p and a command can't be mixed")
 	}
-	sc := session.Script{Unsafe: f.unsafe, Dump: f.dump, NoMaps: f.noMaps}
+	sc := session.Script{Named: named, Unsafe: f.unsafe, NoWarnings: f.noWarn, Dump: f.dump, NoMaps: f.noMaps}
 	switch {
 	case len(f.texts) > 0:
 		sc.Name, sc.Text = "stdin", strings.Join(f.texts, "\n")
@@ -120,15 +168,19 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	w := cmd.OutOrStdout()
 	sc.Out = func(format string, a ...any) { fmt.Fprintf(w, format, a...) }
 	sc.Warned = func(errs source.Errors) {
-		if !f.quiet {
+		if !f.quiet && !f.noWarn {
 			_ = errs.Render(stderr, color)
 		}
 	}
 	sc.Errors = func(text string) { fmt.Fprintf(stderr, "%s\n", escapeLines(text)) }
 	sc.DryRun = f.dryRun
 	idle := o.Flush
-	if f.buffer == "full" {
+	each := o.Event
+	switch f.buffer {
+	case "full":
 		idle = func() error { return nil }
+	case "none":
+		each = func(e event.Event) error { return cmp.Or(o.Event(e), o.Flush()) }
 	}
 	status, err := session.RunScript(cmd.Context(), session.Options{
 		PIDs: f.pids, Binary: f.binary, Command: f.command, DebugFile: f.debugFile, Inlined: f.inlined,
@@ -138,11 +190,15 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 			if a, ok := e.(event.Attached); ok {
 				return f.attached(stderr, o, a)
 			}
-			return o.Event(e)
+			return each(e)
 		},
 		Idle:  idle,
 		Doing: stderr.doing,
-		Warn:  func(format string, a ...any) { f.warn(cmd, format, a...) },
+		Warn: func(format string, a ...any) {
+			if !f.noWarn {
+				f.warn(cmd, format, a...)
+			}
+		},
 		Note: func(format string, a ...any) {
 			if !f.quiet {
 				fmt.Fprintf(stderr, "note: %s\n", escapeLines(fmt.Sprintf(format, a...)))
@@ -163,7 +219,11 @@ func (f *runFlags) attached(stderr io.Writer, o output.Output, a event.Attached)
 		return nil
 	}
 	if f.format == output.JSON {
-		return o.Event(a)
+		var b bytes.Buffer
+		if err := show.CountLine(&b, "attached_probes", "probes", uint64(a.Probes)); err != nil {
+			return err
+		}
+		return cmp.Or(o.Event(event.Said{Kind: "attached_probes", Lines: b.Bytes()}), o.Flush())
 	}
 	s := "s"
 	if a.Probes == 1 {

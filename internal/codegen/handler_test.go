@@ -303,6 +303,14 @@ func TestHandlers(t *testing.T) {
 			v := s.local(ir.I64)
 			s.add(s.say(&ir.Block{Body: []ir.Stmt{set(v, num64(8))}, X: bin(ir.Mul, v, v)}))
 		}, "64\n"},
+		{"names", func(s *scripting) {
+			s.Names = []string{"app::main", strings.Repeat("long", 100)}
+			text := func(size int, name uint64) ir.Expr {
+				return &ir.NameText{T: ir.TextType(size), X: &ir.Const{T: ir.NameType, V: name}}
+			}
+			s.add(s.say(text(16, 0), text(8, 0), text(8, 2), &ir.TextLen{X: text(512, 1)}, test(ir.Eq, text(32, 0), str("app::main")),
+				test(ir.Lt, &ir.Builtin{T: ir.U32, Kind: ir.NUMANode}, num64(1024))))
+		}, "\"app::main\" \"app::ma\" \"\" 255 1 1\n"},
 		{"much", func(s *scripting) {
 			v := s.local(ir.TextType(1024))
 			w := s.local(ir.TextType(2048))

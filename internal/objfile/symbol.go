@@ -58,6 +58,26 @@ func (f *File) readSymbols() ([]Symbol, error) {
 	return slices.Clip(out), nil
 }
 
+// Named is where the symbol of a name is, as linked, and how large: of .symtab, else of
+// .dynsym; data too.
+func (f *File) Named(name string) (addr, size uint64, ok bool) {
+	for _, typ := range []elf.SectionType{elf.SHT_SYMTAB, elf.SHT_DYNSYM} {
+		i := slices.IndexFunc(f.sections, func(s section) bool { return s.typ == typ })
+		if i < 0 || int(f.sections[i].link) >= len(f.sections) {
+			continue
+		}
+		strs := f.raw(&f.sections[f.sections[i].link])
+		for b := f.raw(&f.sections[i]); len(b) >= symSize; b = b[symSize:] {
+			le := binary.LittleEndian
+			if elf.SectionIndex(le.Uint16(b[6:])) == elf.SHN_UNDEF || elf.ST_TYPE(b[4]) == elf.STT_TLS || str(strs, uint64(le.Uint32(b))) != name {
+				continue
+			}
+			return le.Uint64(b[8:]), le.Uint64(b[16:]), true
+		}
+	}
+	return 0, 0, false
+}
+
 // symbol decodes an Elf64_Sym; not ok for what does not name code of this file.
 func (f *File) symbol(b, strs []byte) (Symbol, bool) {
 	le := binary.LittleEndian

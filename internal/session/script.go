@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,9 +32,11 @@ import (
 // Script is a program of the probe language, and how it is run.
 type Script struct {
 	Name, Text string
-	Params     []string // positional
+	Params     []string          // positional
+	Named      map[string]string // named; "" is the value of one that has none
 	Unsafe     bool
 	JSON       bool // what it says is JSON
+	NoWarnings bool // warnf is not heard
 	NoMaps     bool // maps are not printed at the end
 	DryRun     bool // nothing is attached
 	Hidden     bool // hits for which a predicate does not hold are counted
@@ -84,16 +89,16 @@ func (s *scripted) check(tree *ast.Program) error {
 		return err
 	}
 	o := s.r.o
-	pid := 0
-	if len(o.PIDs) > 0 {
-		pid = o.PIDs[0]
-	}
 	out, errs := check.Check(tree, s, check.Options{
-		Params: s.sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: s.sc.Unsafe, PID: pid,
+		Params: s.sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: s.sc.Unsafe, Child: len(o.Command) > 0,
+		Named: s.sc.Named, CgroupID: cgroupID,
 		Hidden: s.sc.Hidden, Format: show.CheckFormat,
 	})
 	if errs.Failed() {
 		return errs
+	}
+	if err := s.options(out.Wanted); err != nil {
+		return err
 	}
 	if len(errs) > 0 {
 		s.sc.Warned(errs)
@@ -101,6 +106,45 @@ func (s *scripted) check(tree *ast.Program) error {
 	s.out = out
 	s.r.b.prog.Script = out.Script
 	return s.bind()
+}
+
+// options refuses named parameters that the script does not ask for.
+func (s *scripted) options(wanted []check.Option) error {
+	var unexpected, expected []string
+	for name := range s.sc.Named {
+		if !slices.ContainsFunc(wanted, func(o check.Option) bool { return o.Name == name }) {
+			unexpected = append(unexpected, "--"+name)
+		}
+	}
+	if len(unexpected) == 0 {
+		return nil
+	}
+	for _, o := range wanted {
+		text := "--" + o.Name
+		if o.About != "" {
+			text += ": " + o.About
+		}
+		expected = append(expected, text)
+	}
+	hint := "the script takes none"
+	if len(expected) > 0 {
+		hint = "expected program options: " + strings.Join(expected, "\n")
+	}
+	slices.Sort(unexpected)
+	return refuse(usage, fmt.Errorf("unexpected program command line options: %s", strings.Join(unexpected, ", ")), hint)
+}
+
+// child puts the command's process where the script looks for it.
+func (s *scripted) child() error {
+	if s.out.Child < 0 || s.r.command == nil {
+		return nil
+	}
+	m, ok := s.r.sess.Map(s.compiled.Maps[s.out.Child])
+	if !ok {
+		return nil
+	}
+	value := binary.NativeEndian.AppendUint64(nil, uint64(s.r.command.PID))
+	return m.Update(make([]byte, 8), [][]byte{value})
 }
 
 // hasSites says whether any probe belongs to a site.
@@ -226,6 +270,9 @@ func (s *scripted) run() (int, error) {
 		n += planted
 	}
 	s.surroundings()
+	if err := s.child(); err != nil {
+		return failed, err
+	}
 	if err := r.o.Emit(event.Attached{Probes: s.probes(n)}); err != nil {
 		return failed, err
 	}
@@ -309,6 +356,8 @@ func (s *scripted) surroundings() {
 	s.env = &show.Env{
 		Names:  s.out.Script.Names,
 		Symbol: functions.at,
+		User:   userName,
+		Cgroup: newCgroups().path,
 		Wall: func(c ir.Clock, ns uint64) time.Time {
 			switch c {
 			case ir.Boot:

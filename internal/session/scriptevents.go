@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -46,7 +47,7 @@ func (s *scripted) event(raw []byte) error {
 		args = append(args, a)
 	}
 	switch ev.Kind {
-	case ir.Printf, ir.Errorf, ir.Warnf, ir.System, ir.Cat:
+	case ir.Printf, ir.Errorf, ir.Warnf, ir.Debugf, ir.System, ir.Cat:
 		return s.printf(ev, args)
 	case ir.Print:
 		if ev.Names != nil {
@@ -105,9 +106,14 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 	switch ev.Kind {
 	case ir.Printf:
 		s.say("printf", text, func() show.JSON { return show.Quote(text) })
+	case ir.Debugf:
+		s.sc.Errors("debug: " + strings.TrimSuffix(text, "\n"))
 	case ir.Errorf, ir.Warnf:
 		kind, typ := "ERROR", "errorf"
 		if ev.Kind == ir.Warnf {
+			if s.sc.NoWarnings {
+				break
+			}
 			kind, typ = "WARNING", "warnf"
 		}
 		if s.sc.JSON {
@@ -129,7 +135,11 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 	case ir.Cat:
 		f, err := os.Open(text)
 		if err != nil {
-			s.sc.Errors(fmt.Sprintf("cat: %v", err))
+			var why *os.PathError
+			if errors.As(err, &why) {
+				err = why.Err
+			}
+			s.sc.Errors(fmt.Sprintf("ERROR: failed to open file '%s' (%s)", text, capital(err.Error())))
 			return nil
 		}
 		defer f.Close()
@@ -141,6 +151,9 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 	}
 	return s.r.failed
 }
+
+// capital makes the text of an error number C's, which begins with a capital letter.
+func capital(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] }
 
 // maxCat is how much of a file is shown.
 const maxCat = 10 << 10

@@ -116,6 +116,11 @@ func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
 	return sites, nil
 }
 
+// Symbol implements check.Symbols.
+func (s *scripted) Symbol(site *check.Site, name string) (addr, size uint64, ok bool) {
+	return s.places[site].f.ix.File.Named(name)
+}
+
 // instance adds the site that an instance is.
 func (s *scripted) instance(f *file, in *index.Instance, ret bool, name string, add func(*check.Site, *scriptPlace)) error {
 	plan, err := in.Plan()

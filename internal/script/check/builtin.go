@@ -55,7 +55,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 	case "config":
 		return c.settingsRecord(x)
 	case "has_cpid":
-		return of(ir.BoolType, &ir.Const{T: ir.BoolType, V: truth(c.o.PID != 0)}, x)
+		return of(ir.BoolType, &ir.Const{T: ir.BoolType, V: truth(c.o.Child)}, x)
 	case "ncpus":
 		return integerLit(uint64(max(c.o.CPUs, 1)), x)
 	case "comm":

@@ -387,6 +387,10 @@ func (c *checker) hasKey(x *ast.Call) *operand {
 func (c *checker) lenOf(x *ast.Call) *operand {
 	if m, ok := x.Args[0].(*ast.Map); ok && len(m.Keys) == 0 {
 		t := c.table(m.Name, m)
+		if t.keyless {
+			c.errorf(x, "", "call to len() expects a map with explicit keys (non-scalar map)")
+			return nil
+		}
 		return of(ir.I64, &ir.Cast{T: ir.I64, X: &ir.MapLen{Map: t.number}}, x)
 	}
 	o := c.expr(x.Args[0])

@@ -152,12 +152,20 @@ func (c *checker) settingsRecord(x ast.Node) *operand {
 	return of(m.T, m, x)
 }
 
+// childMap is hidden: it has the process that a command was started as, which is not before
+// the script is compiled.
+const childMap = "$child"
+
 // child is cpid: 0, with a warning, where no command was started.
 func (c *checker) child(x ast.Node) *operand {
-	if c.o.PID == 0 {
+	if !c.o.Child {
 		c.warnf(x, "has_cpid says whether there is one", "no command was started (-c): cpid is 0")
+		return of(ir.U32, &ir.Const{T: ir.U32}, x)
 	}
-	return of(ir.U32, &ir.Const{T: ir.U32, V: uint64(c.o.PID)}, x)
+	t := c.table(childMap, x)
+	t.val, t.keyless = &typ{Type: ir.U64}, true
+	c.out.Child = t.number
+	return of(ir.U32, &ir.Cast{T: ir.U32, X: &ir.MapGet{T: ir.U64, Map: t.number}}, x)
 }
 
 // assert has the script say a message, and end with the status 1, where a condition does not hold.

@@ -64,7 +64,7 @@ type Options struct {
 	CPUs   int
 	Start  uint64 // CLOCK_MONOTONIC in ns: what elapsed counts from
 	Unsafe bool
-	PID    int  // of the process that -p or -c names, 0 if none
+	Child  bool // a command is started, whose process is cpid
 	Hidden bool // hits for which a predicate does not hold are counted
 	// CgroupID is the number of the cgroup that a directory stands for.
 	CgroupID func(path string) (uint64, error)
@@ -95,6 +95,9 @@ type Output struct {
 	Config Config
 	// Wanted are the named parameters that the script asks for.
 	Wanted []Option
+	// Child is the number of the map, without keys, that is to hold the command's process; -1 if
+	// the script does not ask for it.
+	Child int
 	// Probes are how many attach points the script has that stand for something.
 	Probes int
 }
@@ -271,7 +274,7 @@ func (c *checker) resolve() {
 
 // round goes through the whole script once.
 func (c *checker) round() {
-	c.out = &Output{Script: &ir.Script{Start: c.o.Start}, Config: c.config}
+	c.out = &Output{Child: -1, Script: &ir.Script{Start: c.o.Start}, Config: c.config}
 	c.names = map[string]uint64{}
 	c.reserve()
 	c.order = nil

@@ -106,8 +106,8 @@ func (c *checker) constant(x ast.Expr) (uint64, bool) {
 	return 0, false
 }
 
-// comptime is what a condition that the script marks as known before it runs is: the other
-// branch is not looked at.
+// comptime is what a condition is that is known before the script runs, be it that the
+// script says so: the other branch is not looked at.
 func (c *checker) comptime(x ast.Expr) (value, ok bool) {
 	for {
 		b, isBlock := x.(*ast.Block)
@@ -116,11 +116,14 @@ func (c *checker) comptime(x ast.Expr) (value, ok bool) {
 		}
 		x = b.Value
 	}
-	ct, ok := x.(*ast.Comptime)
-	if !ok {
+	ct, said := x.(*ast.Comptime)
+	if said {
+		x = ct.X
+	}
+	v, ok := c.constant(x)
+	if !ok && !said {
 		return false, false
 	}
-	v, ok := c.constant(ct.X)
 	if !ok {
 		c.errorf(x, "", "that is not known before the script runs")
 	}

@@ -33,7 +33,7 @@ func capital(s string) string {
 
 func errorTexts() []string {
 	texts := []string{"Success"}
-	const last = 133 // EHWPOISON
+	const last = 132
 	for n := 1; n <= last; n++ {
 		s := syscall.Errno(n).Error()
 		if strings.HasPrefix(s, "errno ") { // a number that is not used
@@ -41,7 +41,7 @@ func errorTexts() []string {
 		}
 		texts = append(texts, capital(s))
 	}
-	return texts
+	return append(texts, "Memory page has hardware error") // EHWPOISON, which Go's table lacks
 }
 
 // signalTexts are those of strsignal(3).

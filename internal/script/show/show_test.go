@@ -38,6 +38,18 @@ var env = &Env{
 		}
 		return []string{s}
 	},
+	User: func(uid uint32) string {
+		if uid == 0 {
+			return "root"
+		}
+		return ""
+	},
+	Cgroup: func(id uint64, filter string) string {
+		if id == 7 {
+			return filter + ":/a"
+		}
+		return ""
+	},
 	Wall: func(c ir.Clock, ns uint64) time.Time { return time.Unix(0, int64(ns)).UTC() },
 }
 
@@ -71,6 +83,15 @@ func TestValues(t *testing.T) {
 		b          []byte
 		text, json string
 	}{
+		{"mac", &ir.Type{Kind: ir.Bytes, Size: 16, Format: ir.MAC}, le(int32(6), "\x05\x04\xfe\x02\x01\x00"), "05:04:FE:02:01:00", `"05:04:FE:02:01:00"`},
+		{"inet", &ir.Type{Kind: ir.Bytes, Size: 24, Format: ir.Inet}, le(int32(4), "\x7f\x00\x00\x01"), "127.0.0.1", `"127.0.0.1"`},
+		{"inet6", &ir.Type{Kind: ir.Bytes, Size: 24, Format: ir.Inet}, le(int32(16), "\xfe\x80", int64(0), int32(0), "\x00\x01"), "fe80::1", `"fe80::1"`},
+		{"inet6 of 4", &ir.Type{Kind: ir.Bytes, Size: 24, Format: ir.Inet}, le(int32(16), int64(0), int32(0), "\x01\x02\x03\x04"), "::1.2.3.4", `"::1.2.3.4"`},
+		{"inet none", &ir.Type{Kind: ir.Bytes, Size: 24, Format: ir.Inet}, le(int32(0)), "", `""`},
+		{"user", &ir.Type{Kind: ir.User, Size: 8}, le(0), "root", `"root"`},
+		{"no user", &ir.Type{Kind: ir.User, Size: 8}, le(77), "77", `"77"`},
+		{"cgroup", &ir.Type{Kind: ir.CgroupPath, Size: 8, Format: "unified"}, le(7), "unified:/a", `"unified:/a"`},
+		{"no cgroup", &ir.Type{Kind: ir.CgroupPath, Size: 8}, le(8), "cgroup:8", `"cgroup:8"`},
 		{"i8", ir.I8, le(-3), "-3", "-3"},
 		{"u8", ir.U8, le(-3), "253", "253"},
 		{"i32", ir.I32, le(0x1_8000_0000), "-2147483648", "-2147483648"},
