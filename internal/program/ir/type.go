@@ -6,21 +6,21 @@ import "time"
 type TypeKind uint8
 
 const (
-	Void    TypeKind = iota
-	Int              // Size 1, 2, 4 or 8 bytes, Signed or not
-	Bool             // 1 byte
-	Text             // a string: Size bytes, ended by a zero byte unless it fills them
-	Bytes            // a buffer: 4 bytes that say how many of the Size-4 that follow count
-	Tuple            // Fields; a record if they have names
-	Array            // Count × Elem
-	Pointer          // 8 bytes: an address in the traced process, of Elem if that is known
-	Name             // 8 bytes: an index in Script.Names
-	Symbol           // 16 bytes: an address in a process and, as 8 bytes, its pid
-	Stack            // a stack: 4 bytes pid, 4 bytes how many, then up to Count return addresses of 8
-	Stamp            // 8 bytes: nanoseconds of Clock, to be printed by a format
-	User             // 8 bytes: a user's number, to be printed as its name
-	CgroupPath       // 8 bytes: a cgroup's number, to be printed as its paths, in hierarchies that match Format
-	Value            // a Rust value; as an argument of an event only
+	Void       TypeKind = iota
+	Int                 // Size 1, 2, 4 or 8 bytes, Signed or not
+	Bool                // 1 byte
+	Text                // a string: Size bytes, ended by a zero byte unless it fills them
+	Bytes               // a buffer: 4 bytes that say how many of the Size-4 that follow count
+	Tuple               // Fields; a record if they have names
+	Array               // Count × Elem
+	Pointer             // 8 bytes: an address in the traced process, of Elem if that is known
+	Name                // 8 bytes: an index in Script.Names
+	Symbol              // 16 bytes: an address in a process and, as 8 bytes, its pid
+	Stack               // a stack: 4 bytes pid, 4 bytes how many, then up to Count return addresses of 8
+	Stamp               // 8 bytes: nanoseconds of Clock, to be printed by a format
+	User                // 8 bytes: a user's number, to be printed as its name
+	CgroupPath          // 8 bytes: a cgroup's number, to be printed as its paths, in hierarchies that match Format
+	Value               // a Rust value; as an argument of an event only
 
 	// The kinds that only maps hold, one for each CPU, to be added up.
 	Count  // 8 bytes
