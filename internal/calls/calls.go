@@ -34,6 +34,11 @@ type Site struct {
 	// Loops: the function's code jumps back to its first instruction, so that a loop
 	// looks like an entry.
 	Loops bool
+	// Held: whether the call is shown is said by the record of its exit; Unsure: by the one
+	// that completes its entry.
+	Held, Unsure bool
+	// Hidden: no record of the site says that its call is to be shown.
+	Hidden bool
 	// Polls: the function is the body of an async function or block.
 	Polls bool
 	// Result is the value of an exit whose record holds none; nil for ().
@@ -53,6 +58,8 @@ type Record struct {
 	// Future and First are as in record.Record.
 	Future uint64
 	First  bool
+	// Hidden: the record says that its call is not to be shown.
+	Hidden bool
 }
 
 // Stacks finds the stack mapping that an address of a process lies in.
@@ -85,6 +92,7 @@ type Joiner struct {
 	nextID  uint64
 	evicted uint64
 	left    uint64 // calls that were open when their process ended
+	hidden  uint64 // calls that are not shown
 }
 
 type thread struct {
@@ -109,6 +117,9 @@ type open struct {
 	start uint64
 	cfa   uint64
 	call  event.Call
+	held  bool // it is shown if its exit says so; it has no id until then
+	// unsure: nothing has said that it is to be shown, though something should.
+	unsure bool
 }
 
 // New returns a Joiner that passes events to emit. wall turns a monotonic time
@@ -138,10 +149,12 @@ func (j *Joiner) Add(r Record) {
 	case program.Entry:
 		j.entry(t, r)
 	case program.More:
-		if t.waiting != nil {
-			fill(t.waiting.call.Args, r)
-			j.shown(t)
+		if t.waiting == nil {
+			break
 		}
+		fill(t.waiting.call.Args, r)
+		t.waiting.unsure = r.Hidden
+		j.shown(t)
 	case program.Exit:
 		j.exit(t, r)
 	case program.Line:
@@ -174,9 +187,8 @@ func (j *Joiner) entry(t *thread, r Record) {
 	}
 	// An inlined instance runs in its caller's frame, which is not over.
 	s := j.over(t, r, !inlined, t.panicking > 0)
-	j.nextID++
-	o := &open{site: r.Site, id: j.nextID, start: r.Time, cfa: r.CFA, call: event.Call{
-		ID: j.nextID, Time: j.wall(r.Time), Thread: r.Thread, Function: r.Site.Function,
+	o := &open{site: r.Site, start: r.Time, cfa: r.CFA, held: r.Site.Held, unsure: r.Site.Unsure, call: event.Call{
+		Time: j.wall(r.Time), Thread: r.Thread, Function: r.Site.Function,
 		Aliases: r.Site.Aliases, Source: r.Site.Source, Inline: r.Site.Inline,
 		Args: append(make([]event.Value, 0, len(r.Site.Args)), r.Site.Args...),
 	}}
@@ -187,6 +199,7 @@ func (j *Joiner) entry(t *thread, r Record) {
 	if r.Site.Exits {
 		if len(s.open) >= maxOpen {
 			oldest := len(s.open) / 4
+			j.hidden += held(s.open[:oldest])
 			s.open = append(s.open[:0], s.open[oldest:]...)
 			j.evicted += uint64(oldest)
 		}
@@ -228,15 +241,30 @@ func (j *Joiner) isOpen(t *thread, r Record) bool {
 	return false
 }
 
-// shown emits the waiting call, and what has waited behind it.
+// shown emits the waiting call, unless it is hidden or held, and what has waited behind it.
 func (j *Joiner) shown(t *thread) {
-	j.emit(t.waiting.call)
+	switch w := t.waiting; {
+	case w.unsure:
+		j.hidden++
+		for _, s := range t.stacks {
+			s.open = slices.DeleteFunc(s.open, func(o *open) bool { return o == w })
+		}
+	case !w.held:
+		j.show(w)
+	}
 	t.waiting = nil
 	held := t.held
 	t.held = nil
 	for _, r := range held {
 		j.Add(r)
 	}
+}
+
+// show emits a call. Ids are in the order in which calls are shown.
+func (j *Joiner) show(o *open) {
+	j.nextID++
+	o.id, o.call.ID, o.held = j.nextID, j.nextID, false
+	j.emit(o.call)
 }
 
 func (j *Joiner) exit(t *thread, r Record) {
@@ -255,6 +283,15 @@ func (j *Joiner) exit(t *thread, r Record) {
 			j.end(later, r, false)
 		}
 		s.open = s.open[:i]
+		if r.Hidden || r.Site.Hidden {
+			if o.held { // else the entry's record was shown, for want of the one that says this
+				j.hidden++
+			}
+			return
+		}
+		if o.held {
+			j.show(o)
+		}
 		ret := event.Return{
 			ID: o.id, Time: j.wall(r.Time), Thread: r.Thread, Function: o.site.Function,
 			Duration: time.Duration(r.Time - o.start), Value: r.Site.Result, Tail: r.Site.Tail,
@@ -282,6 +319,10 @@ func (j *Joiner) over(t *thread, r Record, inFrame, unwound bool) *stack {
 }
 
 func (j *Joiner) end(o *open, r Record, unwound bool) {
+	if o.held {
+		j.hidden++
+		return
+	}
 	if j.Losses != nil && j.Losses(o.start) {
 		return
 	}
@@ -362,17 +403,32 @@ func (j *Joiner) Exited(tid uint32) {
 	for t.waiting != nil {
 		j.shown(t)
 	}
-	j.left += t.calls()
+	j.left += j.close(t)
 	delete(j.threads, tid)
 }
 
-// calls is how many calls of a thread are open.
-func (t *thread) calls() (n uint64) {
+// close is how many calls of a thread are open that have been shown.
+func (j *Joiner) close(t *thread) (n uint64) {
 	for _, s := range t.stacks {
-		n += uint64(len(s.open))
+		unseen := held(s.open)
+		j.hidden += unseen
+		n += uint64(len(s.open)) - unseen
 	}
 	return n
 }
+
+// held is how many of the calls have not been shown yet.
+func held(calls []*open) (n uint64) {
+	for _, o := range calls {
+		if o.held {
+			n++
+		}
+	}
+	return n
+}
+
+// Hidden is how many calls have been found to be hidden; all of them after Close.
+func (j *Joiner) Hidden() uint64 { return j.hidden }
 
 // Threads calls f for each thread that is known; f may call Gone or Exited of it.
 func (j *Joiner) Threads(f func(pid, tid uint32)) {
@@ -386,7 +442,7 @@ func (j *Joiner) Open(last uint64) bool {
 	for _, t := range j.threads {
 		for _, s := range t.stacks {
 			for _, o := range s.open {
-				if o.id <= last {
+				if !o.held && o.id <= last {
 					return true
 				}
 			}
@@ -402,7 +458,7 @@ func (j *Joiner) Close() (stillOpen, evicted uint64) {
 		for t.waiting != nil {
 			j.shown(t)
 		}
-		stillOpen += t.calls()
+		stillOpen += j.close(t)
 	}
 	return stillOpen + j.left, j.evicted
 }

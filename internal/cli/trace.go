@@ -125,6 +125,7 @@ func (f *verbFlags) run(cmd *cobra.Command, args []string) error {
 func (f *verbFlags) session(ctx context.Context, o session.Options) error {
 	switch {
 	case f.verb.Kind == verb.Trace:
+		o.Where = f.verb.Where
 		return session.Trace(ctx, o)
 	case f.verb.Kind == verb.Count && f.verb.Plain():
 		return session.Count(ctx, o) // the same, and cheaper

@@ -127,8 +127,8 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 		}
 		for j := range p.Probes[i].Items {
 			it := &p.Probes[i].Items[j]
-			if it.Count >= p.Counts || it.Cond > 15 ||
-				it.Kind == program.Run && (p.Script == nil || it.Handler >= len(p.Script.Handlers)) {
+			if it.Count >= p.Counts || it.Cond > 15 || it.Kind == program.Run && !p.Script.Has(it.Handler) ||
+				it.Where != nil && !p.Script.Has(it.Where.Handler) {
 				return nil, fmt.Errorf("codegen: counter %d of %d, condition %d at %#x", it.Count, p.Counts, it.Cond, p.Probes[i].Addr)
 			}
 			for _, v := range it.Values {
@@ -180,7 +180,7 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 		return nil, fmt.Errorf("codegen: %d shapes", len(shapes))
 	}
 	for i, s := range shapes {
-		g := generator{p: p, o: o, cs: cs, sizes: sz, number: i, shape: s}
+		g := generator{c: c, p: p, o: o, cs: cs, sizes: sz, number: i, shape: s}
 		ins, err := g.program()
 		if err != nil {
 			return nil, fmt.Errorf("codegen: program %s: %w", s.name, err)

@@ -2,6 +2,7 @@ package codegen
 
 import (
 	"fmt"
+	"slices"
 
 	"ferrotrace/internal/location"
 	"ferrotrace/internal/program"
@@ -16,6 +17,7 @@ import (
 
 // generator makes the program of one shape.
 type generator struct {
+	c      *Compiled
 	p      *program.Program
 	o      Options
 	cs     *classes
@@ -56,7 +58,16 @@ func (g *generator) program() (asm.Instructions, error) {
 			fns = append(fns, g.item(&g.items[i]))
 		}
 	}
-	fns = append(fns, claim(fnClaim, runtime.MapScratch), lose())
+	for i := range g.items {
+		if p := &g.items[i]; p.where != nil {
+			h := g.decider(p)
+			if err := h.build(); err != nil {
+				return nil, err
+			}
+			fns = append(fns, h.fns...)
+		}
+	}
+	fns = append(fns, claim(fnClaim, runtime.MapScratch), claim(fnFrame, runtime.MapFrames), lose(), fault())
 	return join(append(fns, walkers(edges, g.cs, g.sizes, g.o)...))
 }
 
@@ -242,18 +253,25 @@ func (g *generator) emitRecords(f *fn, lost string) {
 	f.addImm(r1, slotRecord+record.OffComm)
 	f.imm(r2, 16)
 	f.helper(asm.FnGetCurrentComm)
-	if g.p.PIDNamespace != nil {
-		f.load(r1, r10, frameFlags, u64)
-		f.store(r9, slotForeign, r1, u32)
-	}
+	g.flags(f)
 	if g.static {
 		f.load(r1, r10, frameBias, u64)
 		f.store(r9, slotBias, r1, u64)
 	}
 	for i := range g.items {
+		p := &g.items[i]
+		skip := f.newLabel("skip")
+		if p.where != nil && p.cond >= 0 {
+			f.unless(p.cond, r6, skip)
+		}
+		g.decide(f, p, skip, r9, slotFlags)
 		f.mov(r1, r6)
 		f.mov(r2, r9)
-		f.call(itemName(&g.items[i]))
+		f.call(itemName(p))
+		if p.mark {
+			g.flags(f)
+		}
+		f.place(skip)
 	}
 	f.storeImm(r9, slotBusy, 0, u64)
 	f.jump(end)
@@ -271,6 +289,17 @@ func (g *generator) emitRecords(f *fn, lost string) {
 	f.place(end)
 }
 
+// flags stores what the flags of each record are to begin with.
+func (g *generator) flags(f *fn) {
+	switch {
+	case g.p.PIDNamespace != nil:
+		f.load(r1, r10, frameFlags, u64)
+		f.store(r9, slotFlags, r1, u32)
+	case slices.ContainsFunc(g.items, func(p plan) bool { return p.mark }):
+		f.storeImm(r9, slotFlags, 0, u32)
+	}
+}
+
 func itemName(p *plan) string { return fmt.Sprintf("item_%d", p.item) }
 
 // item makes one record.
@@ -284,8 +313,8 @@ func (g *generator) item(p *plan) *fn {
 		f.unless(p.cond, r6, done)
 	}
 	f.storeImm(r7, slotRecord+record.OffItem, int64(p.item), u64) // and flags, regions
-	if g.p.PIDNamespace != nil {
-		f.load(r1, r7, slotForeign, u32)
+	if g.p.PIDNamespace != nil || p.mark {
+		f.load(r1, r7, slotFlags, u32)
 		f.store(r7, slotRecord+record.OffFlags, r1, u16)
 	}
 	f.storeImm(r7, slotRecord+record.OffFailed, 0, u64)

@@ -33,10 +33,11 @@ const (
 	headFail  = 32
 	headBias  = 40
 	headIDs   = 48 // u32 pid, u32 tid, as in a record
-	headState = 56 // stateDone once the handler shall end
+	headState = 56 // stateDone once the handler shall end; or statePassed
 	headSize  = 64
 
-	stateDone = 1
+	stateDone   = 1
+	statePassed = 2 // of one that decides: it came to its end
 )
 
 var inHead = home{base: r7, thread: headIDs, cfa: headCFA, flags: headFlags, failed: headFail, bias: headBias}
@@ -69,6 +70,9 @@ type handler struct {
 	h     *ir.Handler
 	item  *program.Item // nil for a timer's
 
+	// decides: it is no program, but a function that says whether it comes to its end.
+	decides bool
+
 	f      *fn // being written
 	fns    []*fn
 	onHeap bool
@@ -90,28 +94,40 @@ type handler struct {
 // needs are what a handler's head must hold.
 type needs struct{ cfa, bias, thread bool }
 
-// compile makes the handler's functions.
+// compile makes the handler's program.
 func (g *handler) compile() (asm.Instructions, error) {
+	if err := g.build(); err != nil {
+		return nil, err
+	}
+	fns := append(g.fns, claim(fnFrame, runtime.MapFrames), claim(fnClaim, runtime.MapScratch), fault())
+	return join(append(fns, walkers(g.edges, g.cs, g.sizes, g.o)...))
+}
+
+// build makes the handler's own functions.
+func (g *handler) build() error {
 	g.look()
+	room := onStack
+	if g.decides {
+		room -= decidingRoom
+	}
 	events := len(g.c.Events)
 	for _, g.onHeap = range []bool{g.loops() || g.captures(), true} {
 		g.c.Events = g.c.Events[:events]
 		g.fns, g.edges, g.lines, g.most = nil, nil, 0, 0
 		if err := g.main(); err != nil {
-			return nil, err
+			return err
 		}
-		if g.onHeap || g.most <= onStack {
+		if g.onHeap || g.most <= room {
 			break
 		}
 	}
 	if g.most > maxFrame {
-		return nil, fmt.Errorf("its variables and strings take %d bytes, more than %d", g.most, maxFrame)
+		return fmt.Errorf("its variables and strings take %d bytes, more than %d", g.most, maxFrame)
 	}
 	if g.onHeap {
 		g.c.frame = max(g.c.frame, g.most)
 	}
-	fns := append(g.fns, claim(fnFrame, runtime.MapFrames), claim(fnClaim, runtime.MapScratch), fault())
-	return join(append(fns, walkers(g.edges, g.cs, g.sizes, g.o)...))
+	return nil
 }
 
 // fail notes an error; code goes on being made, and is thrown away.
@@ -123,7 +139,9 @@ func (g *handler) fail(format string, a ...any) {
 
 func (g *handler) main() error {
 	f := newFn(g.name, ptr("ctx"))
-	f.linkage = btf.GlobalFunc
+	if !g.decides {
+		f.linkage = btf.GlobalFunc
+	}
 	f.at = inHead
 	g.f, g.fns, g.faults = f, append(g.fns, f), map[Fault]string{}
 	out, free := f.newLabel("out"), f.newLabel("free")
@@ -132,7 +150,7 @@ func (g *handler) main() error {
 		f.unless(g.item.Cond, r6, out)
 	}
 	inner := generator{p: g.p}
-	filter := g.p.Filter && g.item != nil
+	filter := g.p.Filter && g.item != nil && !g.decides
 	if filter || g.onHeap || g.needs.thread {
 		inner.thread(f, out)
 	}
@@ -180,9 +198,20 @@ func (g *handler) main() error {
 		g.head()
 	}
 	g.stmts(g.h.Body)
+	if g.decides {
+		f.storeImm(r7, headState, statePassed, u64)
+	}
 	f.place(free)
+	if g.decides {
+		f.load(r8, r7, headState, u64)
+	}
 	if g.onHeap {
 		f.storeImm(r7, frameBusy, 0, u64)
+	}
+	if g.decides {
+		f.mov(r0, r8)
+		f.emit(asm.And.Imm(r0, statePassed))
+		f.exit()
 	}
 	f.place(out)
 	f.exitWith(0)

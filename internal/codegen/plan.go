@@ -21,6 +21,8 @@ type plan struct {
 
 	cfa    location.Expr // nil: there is none
 	save   location.Expr // kept for the exits; nil for none
+	where  *program.Item // as the handler that decides has it; nil if there is none
+	mark   bool          // where marks the record
 	cfaBad bool          // it may turn out to be unreadable
 	own    bool          // pointers into the frame are not followed
 	static bool          // the load bias is needed
@@ -92,6 +94,9 @@ func (pl *planner) planItem(i int, it *program.Item) (plan, record.Item) {
 	}
 	if len(it.CFA) > 0 && exprProblem(it.CFA) == "" && !it.CFA.Uses(location.OpCFA) {
 		pl.plan.cfa = it.CFA
+	}
+	if w := it.Where; w != nil {
+		pl.plan.where, pl.plan.mark = &program.Item{Kind: program.Run, CFA: it.CFA, Cond: -1, Handler: w.Handler, Values: w.Values}, w.Mark
 	}
 	pl.plan.static = it.CFA.Uses(location.OpStatic)
 	pl.plan.cfaBad = pl.plan.cfa == nil || mayFail(it.CFA, false)
@@ -305,6 +310,9 @@ func (p *plan) key() string {
 		return b.String()
 	}
 	fmt.Fprintf(&b, " fixed %d own %t cfa %s save %s", p.fixed, p.own, exprKey(p.cfa), exprKey(p.save))
+	if p.where != nil {
+		fmt.Fprintf(&b, "\nwhere %t %s", p.mark, placesKey(p.where))
+	}
 	for _, o := range p.ops {
 		fmt.Fprintf(&b, "\n%s %d+%d bit %d", o.Kind, o.off, o.Size, o.bit)
 		switch o.Kind {

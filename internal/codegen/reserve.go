@@ -170,8 +170,14 @@ func (g *generator) reserveBody(f *fn, p *plan) {
 	}
 	e := p.early()
 	e.thread = e.thread || g.p.PIDNamespace != nil
-	e.flags = e.cfa && p.cfaBad || g.p.PIDNamespace != nil
+	e.flags = e.cfa && p.cfaBad || g.p.PIDNamespace != nil || p.mark
+	if !p.mark {
+		g.decide(f, p, done, r10, 0)
+	}
 	g.evaluate(f, p, e, done)
+	if p.mark {
+		g.decide(f, p, done, r10, frameRecFlags)
+	}
 	var edges []edgeAt
 	f.imm(r9, int64(record.HeaderSize+p.fixed))
 	for _, r := range p.roots {

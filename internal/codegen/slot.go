@@ -12,24 +12,24 @@ import (
 // state of the walk over pointers (walk.go), the record that is being built, and
 // the pending pointers.
 const (
-	slotBusy    = 0  // u64: the pid_tgid that has claimed the slot, 0 if none
-	slotKey     = 8  // u32: its index in the map
-	slotForeign = 12 // u32: the record's flags to begin with
-	slotHead    = 16 // u32: first pointer of pending that has not been followed
-	slotTail    = 20 // u32: how many are in pending
-	slotEnd     = 24 // u32: bytes of the record in use
-	slotLeft    = 28 // u32: elements of the last region that have not been scanned
-	slotNext    = 32 // u32: where in the record the next of them is
-	slotElem    = 36 // u32: its size
-	slotClass   = 40 // u32: its class
-	slotDepth   = 44 // u32: the depth of what it points to
-	slotLow     = 48 // u64: the frame whose inside is not followed: Low ≤ p < High
-	slotHigh    = 56 // u64
-	slotBias    = 64 // u64: the load bias of the probe's file
-	slotCtrl    = 72 // u64: where in the record the element's control byte is, 0 if it has none
-	slotPushed  = 80 // u32: the depth of what push is given
-	slotSeen    = 88 // [maxPending]u16: by a hash of the address, an index into pending
-	slotRecord  = slotSeen + 2*maxPending
+	slotBusy   = 0  // u64: the pid_tgid that has claimed the slot, 0 if none
+	slotKey    = 8  // u32: its index in the map
+	slotFlags  = 12 // u32: the record's flags to begin with
+	slotHead   = 16 // u32: first pointer of pending that has not been followed
+	slotTail   = 20 // u32: how many are in pending
+	slotEnd    = 24 // u32: bytes of the record in use
+	slotLeft   = 28 // u32: elements of the last region that have not been scanned
+	slotNext   = 32 // u32: where in the record the next of them is
+	slotElem   = 36 // u32: its size
+	slotClass  = 40 // u32: its class
+	slotDepth  = 44 // u32: the depth of what it points to
+	slotLow    = 48 // u64: the frame whose inside is not followed: Low ≤ p < High
+	slotHigh   = 56 // u64
+	slotBias   = 64 // u64: the load bias of the probe's file
+	slotCtrl   = 72 // u64: where in the record the element's control byte is, 0 if it has none
+	slotPushed = 80 // u32: the depth of what push is given
+	slotSeen   = 88 // [maxPending]u16: by a hash of the address, an index into pending
+	slotRecord = slotSeen + 2*maxPending
 )
 
 // maxPending is how many pointers one record follows. A region takes at least 32

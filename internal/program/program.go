@@ -77,7 +77,19 @@ type Item struct {
 	Count int
 	// Handler is the one of the script that Run runs.
 	Handler int
-	Values  []Value
+	// Where decides about the item's record; nil if it is written in any case.
+	Where  *Where
+	Values []Value
+}
+
+// Where is a handler of the script that decides about a record: it is written if the
+// handler comes to its end.
+type Where struct {
+	Handler int
+	Values  []Value // the handler's roots
+	// Mark: the record is written in any case, and has record.FlagHidden if the handler does
+	// not come to its end.
+	Mark bool
 }
 
 // Value is one thing to capture.

@@ -94,6 +94,8 @@ const (
 	// FlagForeign: the thread is not in the tracer's pid namespace; pid and tid
 	// are those of the initial one.
 	FlagForeign
+	// FlagHidden: a predicate does not hold.
+	FlagHidden
 )
 
 // Status of a region.

@@ -57,8 +57,8 @@ func (b *builder) count(f *file, function string, p *index.Plan, counter int) {
 	}
 }
 
-// trace records the calls of an instance.
-func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
+// trace records the calls of an instance, those of a predicate's if it is not nil.
+func (b *builder) trace(f *file, in *index.Instance, p *index.Plan, w *where) {
 	b.instances++
 	fn := in.Fn
 	base := calls.Site{
@@ -80,13 +80,18 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 		if site.Polls && p.Params[0].Args != nil {
 			site.Args, site.ArgOf = polled(p.Params[0].Args, site.Args[0].Missing)
 		}
+		if !w.entry(in, p, s, &item, &site) {
+			continue
+		}
 		b.add(f, s.Addr, s.Inst, item, &site)
 	}
 	if p.More != nil {
 		site := base
 		site.Kind = program.More
 		_, site.ArgOf = arguments(p, p.More, base.Given)
-		b.add(f, p.More.Addr, p.More.Inst, b.item(p, p.More, program.More, site.ArgOf, false), &site)
+		item := b.item(p, p.More, program.More, site.ArgOf, false)
+		w.second(p, &item)
+		b.add(f, p.More.Addr, p.More.Inst, item, &site)
 	}
 	for _, e := range p.Exits {
 		site := base
@@ -103,6 +108,7 @@ func (b *builder) trace(f *file, in *index.Instance, p *index.Plan) {
 			item.Values = []program.Value{{Type: r.Type, Place: r.Place}}
 		}
 		site.Tail = e.Kind == x86.ExitTail
+		w.exit(p, &e, &item, &site)
 		b.add(f, e.Addr, e.Inst, item, &site)
 	}
 }

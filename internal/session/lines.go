@@ -75,16 +75,26 @@ func (r *run) traceLine(f *file, l *index.Line, notes *notes) {
 	r.lineInstances(l, r.o.Locals, func(in *index.LineInstance, p *index.LinePlan) {
 		notes.ofLine(in, p)
 		for i := range p.Sites {
-			s := &p.Sites[i]
-			site := lineSite(in, p, s)
-			item := program.Item{Kind: program.Line, CFA: s.CFA, Cond: -1, Count: -1}
-			for _, n := range site.ArgOf {
-				v := &s.Locals[n]
-				item.Values = append(item.Values, program.Value{Name: v.Name, Type: v.Type, Place: v.Place, OwnFrame: v.OwnFrame})
-			}
-			r.b.add(f, s.Addr, s.Inst, item, site)
+			r.b.line(f, in, p, &p.Sites[i], nil)
 		}
 	})
+}
+
+// line records the passes of one site of a line; shown is a predicate's, or nil.
+func (b *builder) line(f *file, in *index.LineInstance, p *index.LinePlan, s *index.LineSite, shown *program.Where) {
+	site := lineSite(in, p, s)
+	item := program.Item{Kind: program.Line, CFA: s.CFA, Cond: -1, Count: -1, Where: shown}
+	item.Values = locals(s, site.ArgOf)
+	b.add(f, s.Addr, s.Inst, item, site)
+}
+
+// locals are some of the variables in scope.
+func locals(s *index.LineSite, which []int) (values []program.Value) {
+	for _, n := range which {
+		v := &s.Locals[n]
+		values = append(values, program.Value{Name: v.Name, Type: v.Type, Place: v.Place, OwnFrame: v.OwnFrame})
+	}
+	return values
 }
 
 // lineSite is what the records of a line's site stand for; s may be nil.

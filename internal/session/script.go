@@ -79,10 +79,13 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 	if err := s.check(tree); err != nil {
 		return failed, err
 	}
+	if err := s.bind(); err != nil {
+		return failed, err
+	}
 	return s.run()
 }
 
-// check makes a program of the script, and binds it to its sites.
+// check makes a program of the script.
 func (s *scripted) check(tree *ast.Program) error {
 	cpus, err := runtime.CPUs()
 	if err != nil {
@@ -105,7 +108,7 @@ func (s *scripted) check(tree *ast.Program) error {
 	}
 	s.out = out
 	s.r.b.prog.Script = out.Script
-	return s.bind()
+	return nil
 }
 
 // options refuses named parameters that the script does not ask for.

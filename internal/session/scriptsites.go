@@ -28,6 +28,8 @@ type scriptPlace struct {
 	exact bool
 
 	line *index.LineSite
+	of   *index.LineInstance // that the line's site is of, and its plan
+	as   *index.LinePlan
 
 	addr uint64
 	inst x86.Inst
@@ -224,7 +226,7 @@ func (s *scripted) lineSites(p *ast.AttachPoint, files []*file, prefix string, a
 						site.Args = append(site.Args, check.Arg{Name: v.Name, Type: v.Type, Missing: why})
 					}
 					n++
-					add(site, &scriptPlace{f: f, in: in.In, line: ls, exact: plan.Exact})
+					add(site, &scriptPlace{f: f, in: in.In, line: ls, of: in, as: plan, exact: plan.Exact})
 				}
 			}
 		}
@@ -264,11 +266,7 @@ func (s *scripted) place(u check.Use) error {
 	}
 	switch {
 	case pl.line != nil:
-		item := program.Item{CFA: pl.line.CFA, Cond: -1}
-		for _, i := range u.Roots {
-			v := &pl.line.Locals[i]
-			item.Values = append(item.Values, program.Value{Name: v.Name, Type: v.Type, Place: v.Place, OwnFrame: v.OwnFrame})
-		}
+		item := program.Item{CFA: pl.line.CFA, Cond: -1, Values: locals(pl.line, u.Roots)}
 		return run(pl.line.Addr, pl.line.Inst, item)
 	case pl.plan == nil:
 		return run(pl.addr, pl.inst, program.Item{Cond: -1})

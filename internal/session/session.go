@@ -28,7 +28,8 @@ type Options struct {
 	Patterns  []string
 	DebugFile string
 	Inlined   bool
-	Locals    bool // show the variables in scope at lines
+	Locals    bool   // show the variables in scope at lines
+	Where     string // of a trace: a predicate of the probe language; "" for none
 	Limits    program.Limits
 	Pretty    bool // values as {:#?} has them
 
@@ -65,6 +66,7 @@ type run struct {
 	started  time.Time
 	patterns []path.Pattern
 	found    []string // the patterns that match something
+	atEnd    bool     // a trace's predicate is told when calls have ended
 	command  *target.Command
 	running  bool // the command has been released
 	procs    []*target.Process

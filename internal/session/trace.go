@@ -18,12 +18,18 @@ import (
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/record"
 	"ferrotrace/internal/runtime"
+	"ferrotrace/internal/script/verb"
 	"ferrotrace/internal/target"
 )
 
-// Trace shows each call of the functions that match, until what is traced ends, a
-// limit is reached, or ctx is done.
+// Trace shows each call of the functions that match, and for which o.Where holds, until
+// what is traced ends, a limit is reached, or ctx is done. What is wrong with o.Where is a
+// source.Errors.
 func Trace(ctx context.Context, o Options) (err error) {
+	v := verb.Verb{Kind: verb.Trace, Where: o.Where}
+	if err := v.Check(); err != nil {
+		return err
+	}
 	r, err := open(ctx, o)
 	if err != nil {
 		return err
@@ -34,11 +40,17 @@ func Trace(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	notes := notes{inlined: map[string]*inlined{}}
+	if v.Where != "" {
+		if err := r.filtered(ctx, v, &notes); err != nil {
+			return err
+		}
+		return r.trace(ctx, &notes)
+	}
 	for _, f := range r.files {
 		exits := false
 		for _, fn := range found[f].functions {
 			err := r.instances(ctx, fn, func(in *index.Instance, p *index.Plan) {
-				r.b.trace(f, in, p)
+				r.b.trace(f, in, p, nil)
 				exits = exits || ends(in, p)
 				notes.of(in, p)
 			})
@@ -150,6 +162,18 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 		return cmp.Or(err, e)
 	}
 	lost, lostExits, lostOthers := r.lost(stats)
+	hidden, unhandled, full, e := r.unshown()
+	if e != nil {
+		return cmp.Or(err, e)
+	}
+	t.hidden += t.joiner.Hidden()
+	if r.atEnd {
+		lostExits += unhandled + full
+	} else {
+		t.hidden += hidden
+		lost += unhandled
+		lostExits += full
+	}
 	if evicted > 0 {
 		r.o.Warn("%d calls were open at once for too long: their ends are not shown", evicted)
 	}
@@ -177,6 +201,7 @@ func (t *tracer) add(raw []byte) error {
 	}
 	t.pending = append(t.pending, calls.Record{
 		Site: site, Time: rec.Time, CFA: rec.CFA, Values: rec.Values, Future: rec.Future, First: rec.First,
+		Hidden: rec.Flags&record.FlagHidden != 0,
 		Thread: event.Thread{PID: rec.PID, TID: rec.TID, Comm: comm(&rec.Comm)},
 	})
 	if len(t.pending) >= t.enough {

@@ -41,25 +41,35 @@ func Measure(ctx context.Context, o Options, v verb.Verb) (err error) {
 			return err
 		}
 	}
-	m := &measured{verb: v, scripted: scripted{
+	m := &measured{verb: v}
+	m.scripted, err = r.scripted(ctx, string(v.Kind), v.Script())
+	if err != nil {
+		return err
+	}
+	if err := m.bind(); err != nil {
+		return err
+	}
+	return m.run()
+}
+
+// scripted checks a script that a verb makes. What is wrong with it is a source.Errors.
+func (r *run) scripted(ctx context.Context, name, text string) (*scripted, error) {
+	s := &scripted{
 		r: r, ctx: ctx, places: map[*check.Site]*scriptPlace{},
-		sc: Script{Name: string(v.Kind), Text: v.Script(), Hidden: true, Warned: func(errs source.Errors) {
+		sc: Script{Name: name, Text: text, Hidden: true, Warned: func(errs source.Errors) {
 			for _, e := range errs {
 				r.o.Warn("%s", e.Msg)
 			}
 		}},
-	}}
-	tree, errs := parse.File(m.sc.Name, m.sc.Text)
+	}
+	tree, errs := parse.File(name, text)
 	if !errs.Failed() {
 		errs = macro.Expand(tree, check.Builtin)
 	}
 	if errs.Failed() {
-		return errs
+		return nil, errs
 	}
-	if err := m.check(tree); err != nil {
-		return err
-	}
-	return m.run()
+	return s, s.check(tree)
 }
 
 // endings warns of the instances whose ends can't be seen, and refuses to go on if there
@@ -108,7 +118,7 @@ func (r *run) endings(ctx context.Context, v *verb.Verb, found map[*file]*matche
 
 // measured is the run of a verb that is a script.
 type measured struct {
-	scripted
+	*scripted
 	verb verb.Verb
 }
 
@@ -239,8 +249,7 @@ func (m *measured) exact(rows []event.Event) {
 	}
 }
 
-// others are the calls in no row: those that were hidden, for the predicate or because
-// what an expression asks for was not there, and those that were lost.
+// others are the calls in no row: those that were hidden, and those that were lost.
 func (m *measured) others() (hidden, lost uint64, err error) {
 	r := m.r
 	stats, err := r.sess.Stats()
@@ -252,26 +261,38 @@ func (m *measured) others() (hidden, lost uint64, err error) {
 	}
 	stats.Missed = nil
 	r.lost(stats) // warns of what concerns processes
+	hidden, unhandled, full, err := r.unshown()
+	if err != nil {
+		return 0, 0, err
+	}
+	// A call that finds no room finds it in none of the maps.
+	lost += unhandled + full/uint64(max(1, m.shownMaps()))
+	return hidden, lost, m.account()
+}
+
+// unshown are the hits that handlers did not come to the end of: hidden for a predicate, or
+// because what it asks for was not there; unhandled for want of memory; and those that found
+// no room in a map.
+func (r *run) unshown() (hidden, unhandled, full uint64, err error) {
 	faults, ok := r.sess.Map(runtime.MapFaults)
 	if !ok {
-		return 0, lost, nil
+		return 0, 0, 0, nil
 	}
 	for k := range runtime.NumFaults {
 		n, err := faults.Sum(uint32(k))
 		if err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 		switch k {
 		case runtime.MapFull:
-			// A call that finds no room finds it in none of the maps.
-			lost += n / uint64(max(1, m.shownMaps()))
+			full += n
 		case runtime.NoFrame:
-			lost += n
+			unhandled += n
 		case runtime.Hidden, runtime.Unreadable, runtime.OtherVariant, runtime.OutOfBounds:
 			hidden += n
 		}
 	}
-	return hidden, lost, m.account()
+	return hidden, unhandled, full, nil
 }
 
 // shownMaps is how many maps of the script are not hidden.

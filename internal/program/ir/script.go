@@ -25,6 +25,11 @@ type Script struct {
 	Start uint64
 }
 
+// Has says whether there is a handler of a number.
+func (s *Script) Has(handler int) bool {
+	return s != nil && handler >= 0 && handler < len(s.Handlers)
+}
+
 // Words are what is particular to a probe.
 type Words struct{ Func, Probe uint32 }
 

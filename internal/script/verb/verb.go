@@ -119,6 +119,18 @@ func (v *Verb) Script() string {
 	return b.String()
 }
 
+// Predicate is a script that does nothing but to tell whether the predicate holds.
+func (v *Verb) Predicate() string {
+	var b strings.Builder
+	provider := ast.Uprobe
+	if v.AtEnd() {
+		provider = ast.Uretprobe
+	}
+	v.probe(&b, provider)
+	b.WriteString("{ }\n")
+	return b.String()
+}
+
 // probe writes the attach points and the predicate.
 func (v *Verb) probe(b *strings.Builder, provider ast.Provider) {
 	for i, pattern := range v.Patterns {
