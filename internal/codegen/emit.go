@@ -260,18 +260,23 @@ func (g *generator) emitRecords(f *fn, lost string) {
 	}
 	for i := range g.items {
 		p := &g.items[i]
-		skip := f.newLabel("skip")
-		if p.where != nil && p.cond >= 0 {
-			f.unless(p.cond, r6, skip)
+		var skip string
+		if p.where != nil {
+			skip = f.newLabel("skip")
+			if p.cond >= 0 {
+				f.unless(p.cond, r6, skip)
+			}
+			g.decide(f, p, skip, r9, slotFlags)
 		}
-		g.decide(f, p, skip, r9, slotFlags)
 		f.mov(r1, r6)
 		f.mov(r2, r9)
 		f.call(itemName(p))
 		if p.mark {
 			g.flags(f)
 		}
-		f.place(skip)
+		if p.where != nil {
+			f.place(skip)
+		}
 	}
 	f.storeImm(r9, slotBusy, 0, u64)
 	f.jump(end)
