@@ -34,6 +34,7 @@ type Index struct {
 	table
 	bodies   bodies
 	glue     glue
+	resuming coroutineBodies
 	made     []atomic.Pointer[Function] // by number, nil as long as nobody has asked
 	names    *names                     // from the cache, nil if they are not
 	caching  caching
@@ -172,7 +173,7 @@ func (ix *Index) read() error {
 	}
 	ix.debug = d
 	ix.joinSplits()
-	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu, Drops: ix.drops, StringErrors: ix.stringErrors})
+	ix.types = types.NewReader(d, types.Image{Bytes: ix.File.Bytes, GNU: ix.gnu, Drops: ix.drops, Resumes: ix.resumes, Kept: ix.kept, StringErrors: ix.stringErrors})
 	if ix.load() {
 		return nil
 	}

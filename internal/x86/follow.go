@@ -314,7 +314,11 @@ func (w *follower) step(m *machine, in *Inst) {
 			result = m.address(in)
 		}
 	case Add, Sub:
-		if in.MemWrite || in.Dst > R15 || size < 4 {
+		if in.MemWrite {
+			w.store(m, m.address(in), in.MemSize, value{})
+			break
+		}
+		if in.Dst > R15 || size < 4 {
 			break
 		}
 		a, b := truncated(m.regs[in.Dst], size), operand()
@@ -331,6 +335,9 @@ func (w *follower) step(m *machine, in *Inst) {
 			m.compare(truncated(m.regs[in.Src], size), truncated(value{constant, in.Imm}, size), size)
 		}
 	case Xor:
+		if in.MemWrite {
+			w.store(m, m.address(in), in.MemSize, value{})
+		}
 		if in.Dst == in.Src && in.Dst <= R15 && size >= 4 {
 			result = value{constant, 0}
 		}

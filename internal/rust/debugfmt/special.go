@@ -12,7 +12,7 @@ import (
 func (p *printer) special(t *types.Type, v view, nesting int) bool {
 	path, args, _ := strings.Cut(t.Name, "<")
 	crate, _, ok := strings.Cut(path, "::")
-	if !ok || t.Kind == types.Pointer || crate != "core" && crate != "alloc" && crate != "std" && crate != "hashbrown" {
+	if !ok || t.Kind == types.Pointer || t.Kind == types.Opaque || crate != "core" && crate != "alloc" && crate != "std" && crate != "hashbrown" {
 		return false
 	}
 	if write := handWritten(path); write != nil {

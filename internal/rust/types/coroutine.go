@@ -23,25 +23,26 @@ func isCoroutine(name string) bool {
 //
 // What rustc lists of a suspended state is more than what is alive (its
 // locals_live_across_suspend_points): what has been borrowed is listed until its scope
-// ends though it has been moved from since, and what was captured is listed always.
+// ends though it has been moved from since, or was given no value on the way that was
+// taken, and what was captured is listed always.
 //
 // And LLVM takes members of one name in one type for one (isODRMember): all have the
 // place and the type of the first.
 //
-// What a suspended coroutine's drop drops is alive, if that is known (Image.Drops).
+// What a suspended coroutine's drop drops is alive, if that is known (Image.Drops), and
+// what its code goes on with, or has given a value on every way (Image.Kept).
 func (r *Reader) coroutine(t *Type) {
 	var captured []Field
-	named := func(fs []Field, name string) (n int) {
-		for _, f := range fs {
-			if f.Name == name {
-				n++
-			}
-		}
-		return n
-	}
 	for i := range t.Enum.Variants {
 		v := &t.Enum.Variants[i]
 		v.Name = v.Type.Name[strings.LastIndex(v.Type.Name, ":")+1:]
+	}
+	k := keeping{r: r, t: t}
+	for i := range t.Enum.Variants {
+		k.listed = append(k.listed, t.Enum.Variants[i].Fields)
+	}
+	for i := range t.Enum.Variants {
+		v := &t.Enum.Variants[i]
 		listed := v.Fields
 		v.Fields = nil
 		switch v.Name {
@@ -70,8 +71,9 @@ func (r *Reader) coroutine(t *Type) {
 			// had captured: nothing tells the one from the other.
 			certain := !capture || !strings.Contains(t.Name, "{async_closure_env#")
 			switch {
-			case slices.Contains(dropped, Dropped{f.Offset, f.Type.Name}):
-			case f.Name == Awaitee, certain && (&plainWalk{1000}).plain(f.Type), capture && certain && outlives(f.Type):
+			case slices.Contains(dropped, Dropped{f.Offset, f.Type.Name}), f.Name == Awaitee:
+			case certain && (&plainWalk{1000}).plain(f.Type) && k.keeps(i, f, capture):
+			case capture && certain && outlives(f.Type):
 			case certain && slices.ContainsFunc(captured, func(g Field) bool { return g.Name == f.Name && g.Type == f.Type && outlives(f.Type) }):
 			default:
 				f.Type = &Type{Name: f.Type.Name, Kind: Opaque, Size: f.Type.Size, Align: f.Type.Align}
@@ -82,6 +84,15 @@ func (r *Reader) coroutine(t *Type) {
 			}
 		}
 	}
+}
+
+func named(fs []Field, name string) (n int) {
+	for _, f := range fs {
+		if f.Name == name {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *Reader) dropped(t *Type, v *Variant) []Dropped {

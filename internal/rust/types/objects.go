@@ -20,6 +20,12 @@ type Image struct {
 	// size bytes at off in it are tag: a suspended coroutine's variables are alive if they
 	// are among them. It may be nil, and does not use the Reader.
 	Drops func(t string, off int64, size int, tag uint64) []Dropped
+	// Resumes is the symbol of the function that resumes coroutines of a type, "" if there is
+	// none. It may be nil, and does not use the Reader.
+	Resumes func(t string) string
+	// Kept says what the code of a coroutine shows of what its states keep, nil if there is
+	// no such code. It may be nil, and does not use the Reader.
+	Kept func(c Coroutines) Kept
 	// StringErrors lists the vtables of alloc's StringError, an Error made of a String, that
 	// debug info does not have. It may be nil.
 	StringErrors func() []uint64

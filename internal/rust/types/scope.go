@@ -151,11 +151,13 @@ func (r *Reader) asyncFn(e *dwarf.Entry, name, qualified string) string {
 	if !strings.HasPrefix(name, "{async_fn_env#") || !strings.Contains(qualified, "{impl#") {
 		return ""
 	}
-	f := r.codeOf(e, name)
-	if f == nil {
-		return ""
+	symbol := ""
+	if f := r.codeOf(e, name); f != nil {
+		symbol = f.String(dwarf.AttrLinkageName)
 	}
-	symbol := f.String(dwarf.AttrLinkageName)
+	if symbol == "" && r.image.Resumes != nil {
+		symbol = r.image.Resumes(qualified)
+	}
 	text, ok := demangle.Demangle(symbol)
 	if !ok {
 		return ""

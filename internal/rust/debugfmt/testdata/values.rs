@@ -277,12 +277,13 @@ fn main() {
     poll(&mut futures[2]);
     probe_as(&futures[0], "{async fn values::wait} { unresumed, text: \"q\", n: 4 }".into());
     // Nothing tells a String that is alive from one that has been borrowed and then moved.
-    let waiting = |kept: u32| format!("{{async fn values::wait}} {{ suspended at {}:{}, text: <unreadable>, kept: {}, awaiting: Once(true) }}", file!(), WAIT, kept);
-    probe_as(&futures[1], waiting(5));
+    // That a variable has a value there is told by code, which is not looked at here.
+    let waiting = || format!("{{async fn values::wait}} {{ suspended at {}:{}, text: <unreadable>, kept: <unreadable>, awaiting: Once(true) }}", file!(), WAIT);
+    probe_as(&futures[1], waiting());
     probe_as(&futures[2], "{async fn values::wait} { returned }".into());
     let mut future = moved(String::from("q"), Box::new(1));
     poll(&mut future);
-    probe_as(&future, format!("{{async fn values::moved}} {{ suspended at {}:{}, awaiting: {} }}", file!(), MOVED, waiting(2)));
+    probe_as(&future, format!("{{async fn values::moved}} {{ suspended at {}:{}, awaiting: {} }}", file!(), MOVED, waiting()));
     let begin = line!() + 1;
     let calls = async move |n: u32| {
         let kept = black_box(n) + 1;
@@ -293,7 +294,7 @@ fn main() {
     probe_as(&fresh, format!("{{async closure {}:{}}} {{ unresumed, n: 3, k: 5 }}", file!(), begin));
     poll(&mut future);
     let at = begin + 2;
-    probe_as(&future, format!("{{async closure {}:{}}} {{ suspended at {}:{}, kept: 4, n: <unreadable>, k: <unreadable>, awaiting: Once(true) }}", file!(), begin, file!(), at));
+    probe_as(&future, format!("{{async closure {}:{}}} {{ suspended at {}:{}, kept: <unreadable>, n: <unreadable>, k: <unreadable>, awaiting: Once(true) }}", file!(), begin, file!(), at));
     println!("end");
     let _ = std::io::read_to_string(std::io::stdin());
 }
