@@ -148,7 +148,8 @@ func used(t *Type, bytes []bool) bool {
 		return true
 	}
 	for _, f := range t.Fields {
-		if f.Type.Size > 0 && !used(f.Type, bytes[f.Offset:min(f.Offset+f.Type.Size, int64(len(bytes)))]) {
+		end := f.Offset + f.Type.Size
+		if f.Offset < 0 || end < f.Offset || end > int64(len(bytes)) || f.Type.Size > 0 && !used(f.Type, bytes[f.Offset:end]) {
 			return false
 		}
 	}
