@@ -262,7 +262,7 @@ func (g *handler) look() {
 		case *ir.Builtin:
 			g.needs.thread = g.needs.thread || x.Kind == ir.Pid || x.Kind == ir.Tid || x.Kind == ir.UserStack
 			g.needs.cfa = g.needs.cfa || x.Kind == ir.CFA
-			g.needs.bias = g.needs.bias || x.Kind == ir.Bias
+			g.needs.bias = g.needs.bias || x.Kind == ir.Bias || x.Kind == ir.UserStack
 		}
 	})
 	if g.item == nil {

@@ -344,8 +344,10 @@ func (g *handler) builtinInto(x *ir.Builtin, at int) {
 		}
 		f.load(r1, r7, headIDs, u32)
 		f.store(r7, at, r1, u32)
+		f.load(r1, r7, headBias, u64)
+		f.store(r7, at+8, r1, u64)
 		f.mov(r1, r6)
-		g.addr(r2, at+8)
+		g.addr(r2, at+ir.StackHead)
 		f.imm(r3, int64(8*x.N))
 		f.imm(r4, flagUserStack)
 		f.helper(asm.FnGetStack)

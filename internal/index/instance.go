@@ -268,6 +268,12 @@ func (ix *Index) NameAt(addr uint64) string {
 	if symbol == "" {
 		return ""
 	}
+	return SymbolName(symbol)
+}
+
+// SymbolName is the path that a symbol stands for; a symbol that is none of Rust's stands for
+// itself.
+func SymbolName(symbol string) string {
 	text, ok := demangle.Demangle(symbol)
 	if !ok {
 		return symbol

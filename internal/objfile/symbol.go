@@ -58,6 +58,30 @@ func (f *File) readSymbols() ([]Symbol, error) {
 	return slices.Clip(out), nil
 }
 
+// Within is the function that addr is in: the last symbol that begins before it, unless that
+// has an end before it.
+func (f *File) Within(addr uint64) (Symbol, bool) {
+	all, err := f.Symbols()
+	if err != nil {
+		return Symbol{}, false
+	}
+	i, _ := slices.BinarySearchFunc(all, addr+1, func(s Symbol, a uint64) int { return cmp.Compare(s.Addr, a) })
+	var best Symbol
+	found := false
+	for i--; i >= 0 && (!found || all[i].Addr == best.Addr); i-- {
+		s := all[i]
+		switch {
+		case s.Size > 0 && addr-s.Addr >= s.Size:
+			if !found {
+				return Symbol{}, false // in no symbol, or in one that others lie in
+			}
+		case !found || s.Func && !best.Func || s.Func == best.Func && s.Global:
+			best, found = s, true
+		}
+	}
+	return best, found
+}
+
 // Named is where the symbol of a name is, as linked, and how large: of .symtab, else of
 // .dynsym; data too.
 func (f *File) Named(name string) (addr, size uint64, ok bool) {

@@ -69,7 +69,12 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 	}
 	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
 	s := &scripted{r: r, ctx: ctx, sc: sc, places: map[*check.Site]*scriptPlace{}, full: make(chan struct{})}
-	defer func() { err = errors.Join(err, r.close()) }()
+	defer func() {
+		if s.symbols != nil {
+			err = errors.Join(err, s.symbols.close())
+		}
+		err = errors.Join(err, r.close())
+	}()
 	sited := hasSites(tree)
 	if sited {
 		if err := s.target(tree); err != nil {
@@ -173,6 +178,7 @@ type scripted struct {
 
 	compiled *codegen.Compiled
 	env      *show.Env
+	symbols  *symbols
 	pending  []said
 	status   int
 	closed   bool
@@ -352,13 +358,15 @@ func (s *scripted) surroundings() {
 	}
 	stacks := newStacks(procs)
 	functions := newNames(stacks, r.files)
+	s.symbols = newSymbols(functions)
 	s.compiled.Schema.Func = functions.at
 	wall := wallClock()
 	boot := ahead(7) // CLOCK_BOOTTIME
 	tai := ahead(11) // CLOCK_TAI
 	s.env = &show.Env{
 		Names:  s.out.Script.Names,
-		Symbol: functions.at,
+		Symbol: s.symbols.symbol,
+		Frames: s.symbols.frames,
 		User:   userName,
 		Cgroup: newCgroups().path,
 		Wall: func(c ir.Clock, ns uint64) time.Time {

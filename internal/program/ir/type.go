@@ -15,8 +15,8 @@ const (
 	Array               // Count × Elem
 	Pointer             // 8 bytes: an address in the traced process, of Elem if that is known
 	Name                // 8 bytes: an index in Script.Names
-	Symbol              // 16 bytes: an address in a process and, as 8 bytes, its pid
-	Stack               // a stack: 4 bytes pid, 4 bytes how many, then up to Count return addresses of 8
+	Symbol              // SymbolSize bytes: an address in a process, its pid, and the Bias of the handler
+	Stack               // a stack: 4 bytes pid, 4 bytes how many, the Bias, then up to Count return addresses of 8
 	Stamp               // 8 bytes: nanoseconds of Clock, to be printed by a format
 	User                // 8 bytes: a user's number, to be printed as its name
 	CgroupPath          // 8 bytes: a cgroup's number, to be printed as its paths, in hierarchies that match Format
@@ -75,6 +75,13 @@ type EnumNames struct {
 	Enum  string
 	Names map[uint64]string
 }
+
+const (
+	// SymbolSize is the size of a Symbol, of three words.
+	SymbolSize = 24
+	// StackHead is what stands before the addresses of a Stack.
+	StackHead = 16
+)
 
 // Formats of Bytes.
 const (

@@ -107,7 +107,7 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		}
 		return of(ir.U64, c.duration(), x)
 	case "ustack":
-		return c.stack(maxFrames)
+		return c.stack(maxFrames, c.config.StackMode)
 	}
 	if n, ok := argNumber(name, "arg"); ok {
 		if !inProcess() {
@@ -162,9 +162,9 @@ func argNumber(name, prefix string) (int, bool) {
 
 const maxFrames = 127
 
-func (c *checker) stack(n int) *operand {
+func (c *checker) stack(n int, mode string) *operand {
 	c.h.registers = true
-	t := &ir.Type{Kind: ir.Stack, Size: 8 + 8*n, Count: n}
+	t := &ir.Type{Kind: ir.Stack, Size: ir.StackHead + 8*n, Count: n, Format: mode}
 	return of(t, &ir.Builtin{T: t, Kind: ir.UserStack, N: n}, nil)
 }
 
@@ -225,13 +225,19 @@ func (c *checker) nsecs(x *ast.Call) *operand {
 }
 
 func (c *checker) ustack(x *ast.Call) *operand {
-	n := uint64(maxFrames)
-	for _, a := range x.Args {
-		if id, ok := a.(*ast.Ident); ok {
-			switch id.Name {
-			case "bpftrace", "perf", "raw", "build_id":
+	n, mode := uint64(maxFrames), c.config.StackMode
+	for i, a := range x.Args {
+		if id, ok := a.(*ast.Ident); ok && i == 0 {
+			if m, ok := stackModes[id.Name]; ok {
+				mode = m
 				continue
 			}
+			c.errorf(a, "bpftrace, perf, raw, build_id", "invalid stack mode: '%s'", id.Name)
+			return nil
+		}
+		if i != len(x.Args)-1 {
+			c.errorf(a, "ustack(perf, 3)", "the mode of a stack stands first")
+			return nil
 		}
 		v, ok := c.constant(a)
 		if !ok || v == 0 || v > maxFrames {
@@ -240,19 +246,26 @@ func (c *checker) ustack(x *ast.Call) *operand {
 		}
 		n = v
 	}
-	o := c.stack(int(n))
+	o := c.stack(int(n), mode)
 	o.node = x
 	return o
 }
+
+// stackModes are the Formats of stacks, by their names in the language.
+var stackModes = map[string]string{"bpftrace": "", "perf": "perf", "raw": "raw", "build_id": "build_id"}
 
 func (c *checker) usym(x *ast.Call) *operand {
 	o := c.scalar(x.Args[0])
 	if o == nil {
 		return nil
 	}
-	pair := ir.TupleOf(nil, []*ir.Type{ir.U64, ir.U64})
-	t := &ir.Type{Kind: ir.Symbol, Size: 16}
-	m := &ir.MakeTuple{T: pair, Elems: []ir.Expr{convert(o, ir.U64), &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Pid}}}}
+	words := ir.TupleOf(nil, []*ir.Type{ir.U64, ir.U64, ir.U64})
+	t := &ir.Type{Kind: ir.Symbol, Size: ir.SymbolSize}
+	bias := ir.Expr(&ir.Const{T: ir.U64})
+	if c.h.site != nil {
+		bias = &ir.Builtin{T: ir.U64, Kind: ir.Bias}
+	}
+	m := &ir.MakeTuple{T: words, Elems: []ir.Expr{convert(o, ir.U64), &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Pid}}, bias}}
 	return of(t, &ir.Cast{T: t, X: m}, x)
 }
 

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -142,7 +143,7 @@ func (c *checker) settingsRecord(x ast.Node) *operand {
 	boolean := func(v bool) ir.Expr { return &ir.Const{T: ir.BoolType, V: truth(v)} }
 	elems := []ir.Expr{
 		&ir.Const{T: ir.U64, V: uint64(c.o.MaxStr)}, &ir.Const{T: ir.U64, V: uint64(c.config.MaxMapKeys)}, boolean(c.config.PrintMapsOnExit),
-		c.strLit(c.config.Missing, x).x, c.strLit("bpftrace", x).x, boolean(true), boolean(c.o.Unsafe),
+		c.strLit(c.config.Missing, x).x, c.strLit(cmp.Or(c.config.StackMode, "bpftrace"), x).x, boolean(true), boolean(c.o.Unsafe),
 	}
 	var ts []*ir.Type
 	for _, e := range elems {

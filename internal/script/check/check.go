@@ -109,6 +109,7 @@ type Option struct{ Name, About string }
 type Config struct {
 	MaxMapKeys      int
 	PrintMapsOnExit bool
+	StackMode       string // of ustack: "", "perf", "raw" or "build_id"
 	Missing         string // what is done about probes that match nothing: "error", "warn" or "ignore"
 }
 

@@ -147,6 +147,9 @@ func joined(a, b *ir.Type) (*ir.Type, bool) {
 		}
 		return b, true
 	case ir.Stack:
+		if a.Format != b.Format {
+			return nil, false
+		}
 		if a.Count >= b.Count {
 			return a, true
 		}
@@ -500,8 +503,12 @@ func (c *checker) settings() {
 		case "missing_probes":
 			want(text == "error" || text == "warn" || text == "ignore")
 			c.config.Missing = text
+		case "stack_mode":
+			mode, ok := stackModes[text]
+			want(ok)
+			c.config.StackMode = mode
 		case "unstable_import", "unstable_import_statement", "unstable_macro", "unstable_map_decl", "unstable_tseries", "unstable_addr", "cache_user_symbols", "lazy_symbolication",
-			"log_size", "max_bpf_progs", "max_cat_bytes", "max_probes", "max_type_res_iterations", "on_stack_limit", "perf_rb_pages", "stack_mode", "str_trunc_trailer",
+			"log_size", "max_bpf_progs", "max_cat_bytes", "max_probes", "max_type_res_iterations", "on_stack_limit", "perf_rb_pages", "str_trunc_trailer",
 			"symbol_source", "use_blazesym", "show_debug_info", "max_ast_nodes", "license", "cpp_demangle", "demangle_cpp_symbols":
 			// What they are about is other here, or not at all.
 		default:

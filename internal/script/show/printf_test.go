@@ -44,7 +44,7 @@ func TestPrintf(t *testing.T) {
 		{"%s %? %?", []Arg{text("a\tb"), text("a\tb"), i64(3)}, `a\tb "a\tb" 3`},
 		{"%s=%?", []Arg{{Type: &ir.Type{Kind: ir.Value}, Rust: &event.Value{Text: `"x"`}}, {Type: &ir.Type{Kind: ir.Value}, Rust: &event.Value{Text: `"x"`}}}, `x="x"`},
 		{"%s\n", []Arg{{Type: ir.NameType, Bytes: le(0)}}, "shop::add\n"},
-		{"%s", []Arg{{Type: stack(RawStack), Bytes: le(uint32(1), uint32(1), 16)}}, "\n10\n"},
+		{"%s", []Arg{{Type: stack(RawStack), Bytes: le(uint32(1), uint32(1), 0, 16)}}, "\n10\n"},
 	} {
 		var types []*ir.Type
 		for _, a := range c.args {

@@ -25,8 +25,9 @@ import (
 type Env struct {
 	// Names is that of the Script.
 	Names []string
-	// Symbol names the function at an address of a process: "main". "" if it has no name.
-	Symbol func(pid uint32, addr uint64) string
+	// Symbol names the function that an address of a process is in: "main". "" if it has no
+	// name. The bias is that of the file in which the process hit a probe.
+	Symbol func(pid uint32, addr, bias uint64) string
 	// Frames names what an entry of a stack is in, innermost inlined function first:
 	// "main+12".
 	Frames func(Frame) []string
@@ -46,6 +47,7 @@ type Env struct {
 type Frame struct {
 	PID  uint32
 	Addr uint64
+	Bias uint64 // of the file in which the process hit a probe
 	// Return: Addr is where a call returns to. The first entry's is where the process is.
 	Return bool
 	// Mode asks for more: with PerfStack for the file behind the name, "main+12 (/bin/app)";
@@ -231,13 +233,13 @@ func (p *printer) tuple(t *ir.Type, b []byte) {
 func isRecord(t *ir.Type) bool { return len(t.Fields) > 0 && t.Fields[0].Name != "" }
 
 func (p *printer) stack(t *ir.Type, b []byte) {
-	pid, addrs := stackOf(t, b)
+	pid, bias, addrs := stackOf(t, b)
 	p.write("\n")
 	for i, addr := range addrs {
 		number := strconv.FormatUint(addr, 16)
 		var names []string
 		if p.e.Frames != nil && t.Format != RawStack {
-			names = p.e.Frames(Frame{PID: pid, Addr: addr, Return: i > 0, Mode: t.Format})
+			names = p.e.Frames(Frame{PID: pid, Addr: addr, Bias: bias, Return: i > 0, Mode: t.Format})
 		}
 		indent := "        "
 		switch t.Format {
@@ -270,9 +272,9 @@ func (e *Env) name(b []byte) string {
 }
 
 func (e *Env) symbol(b []byte) string {
-	addr, pid := word(b, 8), word(slice(b, 8, 8), 8)
+	addr, pid, bias := word(b, 8), word(slice(b, 8, 8), 8), word(slice(b, 16, 8), 8)
 	if e.Symbol != nil {
-		if s := e.Symbol(uint32(pid), addr); s != "" {
+		if s := e.Symbol(uint32(pid), addr, bias); s != "" {
 			return s
 		}
 	}
@@ -382,16 +384,16 @@ func bytesOf(t *ir.Type, b []byte) []byte {
 	return slice(b, 4, int(n))
 }
 
-func stackOf(t *ir.Type, b []byte) (pid uint32, addrs []uint64) {
+func stackOf(t *ir.Type, b []byte) (pid uint32, bias uint64, addrs []uint64) {
 	n := int(min(word(slice(b, 4, 4), 4), uint64(max(t.Count, 0))))
 	for i := range n {
-		frame := slice(b, 8+8*i, 8)
+		frame := slice(b, ir.StackHead+8*i, 8)
 		if len(frame) < 8 {
 			break
 		}
 		addrs = append(addrs, word(frame, 8))
 	}
-	return uint32(word(b, 4)), addrs
+	return uint32(word(b, 4)), word(slice(b, 8, 8), 8), addrs
 }
 
 // slice is b[off:off+size], as far as there is such.

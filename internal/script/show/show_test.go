@@ -16,7 +16,7 @@ import (
 
 var env = &Env{
 	Names: []string{"shop::add", "uprobe:shop::add"},
-	Symbol: func(pid uint32, addr uint64) string {
+	Symbol: func(pid uint32, addr, _ uint64) string {
 		if pid == 7 && addr == 0x1000 {
 			return "main"
 		}
@@ -71,7 +71,7 @@ func le(words ...any) []byte {
 	return b
 }
 
-func stack(mode string) *ir.Type { return &ir.Type{Kind: ir.Stack, Size: 32, Count: 3, Format: mode} }
+func stack(mode string) *ir.Type { return &ir.Type{Kind: ir.Stack, Size: 40, Count: 3, Format: mode} }
 
 func TestValues(t *testing.T) {
 	pair := ir.TupleOf(nil, []*ir.Type{ir.I32, ir.TextType(8)})
@@ -119,13 +119,13 @@ func TestValues(t *testing.T) {
 		{"pointer", &ir.Type{Kind: ir.Pointer, Size: 8}, le(0x7ffc1234), "0x7ffc1234", "2147226164"},
 		{"name", ir.NameType, le(1), "uprobe:shop::add", `"uprobe:shop::add"`},
 		{"no name", ir.NameType, le(-1), "<unknown>", `"<unknown>"`},
-		{"symbol", &ir.Type{Kind: ir.Symbol, Size: 16}, le(0x1000, 7), "main", `"main"`},
-		{"no symbol", &ir.Type{Kind: ir.Symbol, Size: 16}, le(0x2000, 7), "0x2000", `"0x2000"`},
-		{"stack", stack(""), le(uint32(7), uint32(3), 0x1000, 0x1005, 0x9), "\n        main+0\n        [inlined] f\n        main+5\n        0x9\n", `"\n        main+0\n        [inlined] f\n        main+5\n        0x9\n"`},
-		{"stack, perf", stack(PerfStack), le(uint32(7), uint32(1), 0x1000), "\n\t1000 main+0 (/bin/app)\n", `"\n\t1000 main+0 (/bin/app)\n"`},
-		{"stack, build ids", stack(BuildIDStack), le(uint32(7), uint32(2), 0x1000, 0x2000), "\n6f2c90 0x1000\n2000\n", `"\n6f2c90 0x1000\n2000\n"`},
-		{"stack, raw, hostile count", stack(RawStack), le(uint32(7), uint32(0xffffffff), 0x1000, 2, 3, 4, 5), "\n1000\n2\n3\n", `"\n1000\n2\n3\n"`},
-		{"stack cut short", stack(RawStack), le(uint32(7), uint32(3), 0x1000), "\n1000\n", `"\n1000\n"`},
+		{"symbol", &ir.Type{Kind: ir.Symbol, Size: ir.SymbolSize}, le(0x1000, 7), "main", `"main"`},
+		{"no symbol", &ir.Type{Kind: ir.Symbol, Size: ir.SymbolSize}, le(0x2000, 7), "0x2000", `"0x2000"`},
+		{"stack", stack(""), le(uint32(7), uint32(3), 0, 0x1000, 0x1005, 0x9), "\n        main+0\n        [inlined] f\n        main+5\n        0x9\n", `"\n        main+0\n        [inlined] f\n        main+5\n        0x9\n"`},
+		{"stack, perf", stack(PerfStack), le(uint32(7), uint32(1), 0, 0x1000), "\n\t1000 main+0 (/bin/app)\n", `"\n\t1000 main+0 (/bin/app)\n"`},
+		{"stack, build ids", stack(BuildIDStack), le(uint32(7), uint32(2), 0, 0x1000, 0x2000), "\n6f2c90 0x1000\n2000\n", `"\n6f2c90 0x1000\n2000\n"`},
+		{"stack, raw, hostile count", stack(RawStack), le(uint32(7), uint32(0xffffffff), 0, 0x1000, 2, 3, 4, 5), "\n1000\n2\n3\n", `"\n1000\n2\n3\n"`},
+		{"stack cut short", stack(RawStack), le(uint32(7), uint32(3), 0, 0x1000), "\n1000\n", `"\n1000\n"`},
 		{"no stack", stack(""), nil, "\n", `"\n"`},
 		{"stamp", &ir.Type{Kind: ir.Stamp, Size: 8, Format: "%d.%m.%y %H:%M:%S.%f %k %l"}, le(1700000000_123456789), "14.11.23 22:13:20.123456 123456789 123", `"14.11.23 22:13:20.123456 123456789 123"`},
 		{"void", ir.VoidType, nil, "null", "null"},
@@ -142,7 +142,7 @@ func TestValues(t *testing.T) {
 	if got, want := env.Debug(a), `{ .id = 9, .name = "x\ty", .at = (-1, "\"") }`; got != want {
 		t.Errorf("debug %s, want %s", got, want)
 	}
-	if got := (&Env{}).Text(Arg{Type: stack(""), Bytes: le(uint32(7), uint32(1), 0x1000)}); got != "\n        0x1000\n" {
+	if got := (&Env{}).Text(Arg{Type: stack(""), Bytes: le(uint32(7), uint32(1), 0, 0x1000)}); got != "\n        0x1000\n" {
 		t.Errorf("a stack of no one's: %q", got)
 	}
 }
@@ -244,9 +244,9 @@ func typeFrom(b *[]byte, depth int) *ir.Type {
 		t.Size = t.Count * t.Elem.Size
 	case ir.Stack:
 		t.Count = next() % 8
-		t.Size = 8 + 8*t.Count
+		t.Size = ir.StackHead + 8*t.Count
 	case ir.Symbol:
-		t.Size = 16
+		t.Size = ir.SymbolSize
 	case ir.Stamp:
 		t.Format = "%c %f"
 	case ir.Hist:
