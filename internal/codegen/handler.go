@@ -187,13 +187,12 @@ func (g *handler) main() error {
 	}
 	f.storeImm(r7, headState, 0, u64)
 	f.storeImm(r7, headFlags, 0, u64)
-	g.at = headSize
+	g.at, g.end = headSize, free
 	g.vars = make([]int, len(g.h.Vars))
 	for i, t := range g.h.Vars {
 		g.vars[i] = g.temp(t.Size)
 		g.zero(g.vars[i], t.Size)
 	}
-	g.end = free
 	if g.item != nil {
 		g.head()
 	}

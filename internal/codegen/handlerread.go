@@ -188,11 +188,17 @@ const ellipsis = "…"
 func (g *handler) readText(x *ir.ReadText, at int) {
 	f := g.f
 	size := x.T.Size
-	if x.Len == nil {
-		p := g.temp(8)
+	if x.Len == nil || !x.Strict {
+		// bpftrace's str(p, n): text that a zero ends, n what is asked for with that.
+		p, n := g.temp(8), g.temp(8)
 		g.scalar(x.Addr)
 		f.store(r7, p, r0, u64)
 		g.zero(at, size)
+		f.imm(r0, int64(size))
+		if x.Len != nil {
+			g.scalar(x.Len)
+		}
+		f.store(r7, n, r0, u64)
 		if g.o.Sleepable {
 			// The helper for strings takes no page in that is not there yet.
 			touched := g.temp(8)
@@ -201,8 +207,12 @@ func (g *handler) readText(x *ir.ReadText, at int) {
 			f.load(r3, r7, p, u64)
 			f.helper(g.o.read())
 		}
-		g.addr(r1, at)
+		f.load(r2, r7, n, u64)
+		few := g.label("few")
+		f.emit(asm.JLE.Imm(r2, int32(size), few))
 		f.imm(r2, int64(size))
+		f.place(few)
+		g.addr(r1, at)
 		f.load(r3, r7, p, u64)
 		f.helper(asm.FnProbeReadUserStr)
 		bad, done := g.label("bad"), g.label("done")
@@ -225,20 +235,9 @@ func (g *handler) readText(x *ir.ReadText, at int) {
 	g.addressAndLength(x.Addr, &saved{length}, size)
 	g.addr(r1, at)
 	f.helper(g.o.read())
-	if x.Strict {
-		f.emit(asm.JNE.Imm(r0, 0, g.endAs(runtime.Unreadable)))
-	} else {
-		g.softly()
-	}
+	f.emit(asm.JNE.Imm(r0, 0, g.endAs(runtime.Unreadable)))
 	whole := g.label("whole")
 	f.load(r1, r7, length, u64)
-	if !x.Strict {
-		// bpftrace's str(p, n): n is what is asked for, not what there is.
-		f.emit(asm.JLT.Imm(r1, int32(size), whole))
-		f.storeImm(r7, at+size-1, 0, u8)
-		f.place(whole)
-		return
-	}
 	f.emit(asm.JLE.Imm(r1, int32(size), whole))
 	for i := range len(ellipsis) {
 		f.storeImm(r7, at+size-len(ellipsis)+i, int64(int8(ellipsis[i])), u8)

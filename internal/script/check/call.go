@@ -153,13 +153,24 @@ func (c *checker) event(e *ir.Event, n ast.Node) int {
 }
 
 // shownArg is an expression as an argument of an event: a value of the process as it is
-// there, whole.
-func (c *checker) shownArg(e *ir.Event, x ast.Expr, rust bool) ir.Expr {
+// there, whole, where the verb of the format shows any value.
+func (c *checker) shownArg(e *ir.Event, x ast.Expr, verb byte) ir.Expr {
 	o := c.expr(x)
 	if o == nil {
 		return nil
 	}
-	if o.place != nil && (rust && (o.place.strict || memoryType(o.place.t) == nil) || o.place.strict && !simple(o.place.t) && c.whole1(o.place.t)) {
+	whole := false
+	if o.place != nil {
+		switch t := o.place.t; verb {
+		case '?':
+			whole = o.place.strict || memoryType(t) == nil
+		case 's':
+			whole = o.place.strict && !simple(t)
+		default:
+			whole = o.place.strict && !numeric(t)
+		}
+	}
+	if whole {
 		e.Args, e.Rust = append(e.Args, &ir.Type{Kind: ir.Value}), append(e.Rust, o.place.t)
 		return c.capture(o.place)
 	}
@@ -176,19 +187,26 @@ func (c *checker) shownArg(e *ir.Event, x ast.Expr, rust bool) ir.Expr {
 
 // simple says whether a value of the process is one of the language too.
 func simple(t *types.Type) bool {
-	for range 8 {
-		if t.Kind != types.Pointer || !reference(t) {
-			break
-		}
-		t = t.Pointer.Target
-	}
+	t = referred(t)
 	if _, _, ok := text(t); ok {
 		return true
 	}
 	return scalarOf(t) != nil && t.Kind != types.Char && t.Kind != types.Enum
 }
 
-func (c *checker) whole1(t *types.Type) bool { return t.Size >= 0 }
+// numeric says whether a value of the process is a number, or refers to one.
+func numeric(t *types.Type) bool { return scalarOf(referred(t)) != nil }
+
+// referred is what references, one to another, lead to.
+func referred(t *types.Type) *types.Type {
+	for range 8 {
+		if t.Kind != types.Pointer || !reference(t) {
+			break
+		}
+		t = t.Pointer.Target
+	}
+	return t
+}
 
 var printfKinds = map[string]ir.EventKind{"printf": ir.Printf, "errorf": ir.Errorf, "warnf": ir.Warnf, "system": ir.System, "cat": ir.Cat, "debugf": ir.Debugf}
 
@@ -206,8 +224,11 @@ func (c *checker) printf(x *ast.Call) *operand {
 	verbs := verbsOf(*f.str)
 	var args []ir.Expr
 	for i, a := range x.Args[1:] {
-		rust := i < len(verbs) && verbs[i] == '?'
-		v := c.shownArg(e, a, rust)
+		verb := byte('s')
+		if i < len(verbs) {
+			verb = verbs[i]
+		}
+		v := c.shownArg(e, a, verb)
 		if v == nil {
 			return nil
 		}
@@ -284,7 +305,7 @@ func (c *checker) print(x *ast.Call) *operand {
 		return nil
 	}
 	e := &ir.Event{Kind: ir.Print}
-	v := c.shownArg(e, x.Args[0], true)
+	v := c.shownArg(e, x.Args[0], '?')
 	if v == nil {
 		return nil
 	}

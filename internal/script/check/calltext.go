@@ -115,11 +115,8 @@ func (c *checker) str(x *ast.Call) *operand {
 	}
 	t := ir.TextType(size)
 	r := &ir.ReadText{T: t, Addr: convert(o, ir.U64)}
-	if n != nil {
-		// Up to n-1 bytes, or to the zero byte: the length bounds the text that is kept.
-		if _, ok := n.x.(*ir.Const); !ok {
-			r.Len = convert(n, ir.U64)
-		}
+	if n != nil { // n-1 bytes at most
+		r.Len = convert(n, ir.U64)
 	}
 	return of(t, r, x)
 }

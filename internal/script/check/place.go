@@ -176,7 +176,7 @@ func (c *checker) value(o *operand, n ast.Node) *operand {
 	}
 	if ptr, length, ok := text(p.t); ok {
 		t := ir.TextType(c.o.MaxStr)
-		return &operand{t: &typ{Type: t}, x: p.when(&ir.ReadText{T: t, Addr: p.word(ptr, ir.U64), Len: p.word(length, ir.U64), Strict: p.strict}), node: n}
+		return &operand{t: &typ{Type: t}, x: p.when(&ir.ReadText{T: t, Addr: p.word(ptr, ir.U64), Len: p.word(length, ir.U64), Strict: true}), node: n}
 	}
 	if t := memoryType(p.t); !p.strict && t != nil {
 		return of(t, p.when(p.word(0, t)), n)
