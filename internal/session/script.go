@@ -113,6 +113,9 @@ func (s *scripted) check(tree *ast.Program) error {
 	}
 	s.out = out
 	s.r.b.prog.Script = out.Script
+	if n := out.Config.MaxStr; n > 0 {
+		s.r.b.prog.Limits.MaxStr = n
+	}
 	return nil
 }
 

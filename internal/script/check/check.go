@@ -108,6 +108,7 @@ type Option struct{ Name, About string }
 // Config is what a script's config block says of how it is run.
 type Config struct {
 	MaxMapKeys      int
+	MaxStr          int // bytes of a string that is shown, 0 if that is not said
 	PrintMapsOnExit bool
 	StackMode       string // of ustack: "", "perf", "raw" or "build_id"
 	Missing         string // what is done about probes that match nothing: "error", "warn" or "ignore"
@@ -152,6 +153,8 @@ const maxRounds = 12
 type typ struct {
 	*ir.Type
 	to *types.Type // what a Pointer leads to, if that is known
+	// held: it stands for the value there, which is none of the language.
+	held bool
 }
 
 type varKey struct {

@@ -144,7 +144,7 @@ func (c *checker) expr(x ast.Expr) *operand {
 			c.errorf(x, "assign to it first", "undefined or undeclared variable: %s", shown(x.Name))
 			return nil
 		}
-		return c.ofType(v.t, &ir.Var{T: v.t.Type, Slot: v.slot}, x)
+		return held(v.t, &ir.Var{T: v.t.Type, Slot: v.slot}, shown(x.Name), x)
 	case *ast.Map:
 		return c.mapValue(x)
 	case *ast.Call:
@@ -196,12 +196,6 @@ func (c *checker) expr(x ast.Expr) *operand {
 		c.errorf(x, "", "this can't be used as a value")
 	}
 	return nil
-}
-
-// ofType is a value of the language as an operand: what is of a type of the process that is
-// no value is a place at an address.
-func (c *checker) ofType(t *typ, x ir.Expr, n ast.Node) *operand {
-	return &operand{t: t, x: x, node: n}
 }
 
 func (c *checker) parameter(x *ast.ParamRef) *operand {

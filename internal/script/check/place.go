@@ -77,7 +77,10 @@ func scalarOf(t *types.Type) *typ {
 			names := &ir.EnumNames{Enum: t.Name, Names: map[uint64]string{}}
 			for _, v := range e.Variants {
 				if len(v.Values) == 1 {
-					names.Names[v.Values[0].Lo.Lo] = v.Name
+					// Maps hold numbers of eight bytes, with their sign.
+					n := v.Values[0].Lo.Lo
+					names.Names[n] = v.Name
+					names.Names[cut(n, integer(e.Tag.Size, e.Tag.Signed))] = v.Name
 				}
 			}
 			return &typ{Type: enumType(t, e.Tag, names)}
@@ -159,14 +162,54 @@ func (c *checker) value(o *operand, n ast.Node) *operand {
 		}
 		return o
 	}
-	p := o.place
-	// References are looked through: the value is what they refer to.
-	for p.t.Kind == types.Pointer && reference(p.t) && p.strict {
-		p = c.deref(p, n)
-		if p == nil {
-			return nil
-		}
+	p := c.referred(o.place, n)
+	if v := c.read(p, n); v != nil {
+		return v
 	}
+	hint := "print it whole with %? or print()"
+	if fs := fieldNames(p.t); len(fs) > 0 {
+		hint = "it has " + list(fs) + "; %? and print() show it whole"
+	}
+	c.errorf(n, hint, "%s is of type %s, which can't be computed with", p.named, p.t.Display())
+	return nil
+}
+
+// kept is a value that a variable or a map can hold: what is none of the language is held
+// as where it is, and read when it is looked at.
+func (c *checker) kept(o *operand, n ast.Node) *operand {
+	if o == nil || o.place == nil {
+		return c.value(o, n)
+	}
+	p := c.referred(o.place, n)
+	if v := c.read(p, n); v != nil {
+		return v
+	}
+	addr := c.address(p)
+	if addr == nil {
+		c.errorf(n, "keep its parts", "%s is of type %s, and is not known to be in memory", p.named, p.t.Display())
+		return nil
+	}
+	return &operand{t: &typ{Type: &ir.Type{Kind: ir.Pointer, Size: 8}, to: p.t, held: true}, x: p.when(addr), node: n}
+}
+
+// held is what a variable or a map holds, as an operand.
+func held(t *typ, x ir.Expr, named string, n ast.Node) *operand {
+	if t.held {
+		return &operand{place: &place{t: t.to, addr: x, strict: true, named: named}, node: n}
+	}
+	return &operand{t: t, x: x, node: n}
+}
+
+// referred looks through references: the value is what they refer to.
+func (c *checker) referred(p *place, n ast.Node) *place {
+	for p.strict && reference(p.t) {
+		p = c.deref(p, n)
+	}
+	return p
+}
+
+// read makes a value of the language of a place, nil if there is none.
+func (c *checker) read(p *place, n ast.Node) *operand {
 	if s := scalarOf(p.t); s != nil {
 		off := int64(0)
 		if p.t.Enum != nil && p.t.Enum.Tag != nil {
@@ -181,30 +224,26 @@ func (c *checker) value(o *operand, n ast.Node) *operand {
 	if t := memoryType(p.t); !p.strict && t != nil {
 		return of(t, p.when(p.word(0, t)), n)
 	}
-	if p.t.Kind == types.Array && p.t.Elem != nil {
-		if p.t.Elem.Name == "char" { // C's text
-			t := ir.TextType(int(min(p.t.Count, maxText)))
-			addr := c.address(p)
-			if addr != nil {
-				return &operand{t: &typ{Type: t}, x: p.when(&ir.ReadText{T: t, Addr: addr, Strict: p.strict}), node: n}
-			}
-		}
-		if e := scalarOf(p.t.Elem); e != nil && p.t.Size > 0 && p.t.Size <= maxText {
-			t := &ir.Type{Kind: ir.Array, Elem: e.Type, Count: int(p.t.Count), Size: int(p.t.Size)}
-			return &operand{t: &typ{Type: t}, x: p.when(p.word(0, t)), node: n}
+	if p.t.Kind != types.Array || p.t.Elem == nil {
+		return nil
+	}
+	if p.t.Elem.Name == "char" { // C's text
+		t := ir.TextType(int(min(p.t.Count, maxText)))
+		addr := c.address(p)
+		if addr != nil {
+			return &operand{t: &typ{Type: t}, x: p.when(&ir.ReadText{T: t, Addr: addr, Strict: p.strict}), node: n}
 		}
 	}
-	hint := "print it whole with %? or print()"
-	if fs := fieldNames(p.t); len(fs) > 0 {
-		hint = "it has " + list(fs) + "; %? and print() show it whole"
+	if e := scalarOf(p.t.Elem); e != nil && p.t.Size > 0 && p.t.Size <= maxText {
+		t := &ir.Type{Kind: ir.Array, Elem: e.Type, Count: int(p.t.Count), Size: int(p.t.Size)}
+		return &operand{t: &typ{Type: t}, x: p.when(p.word(0, t)), node: n}
 	}
-	c.errorf(n, hint, "%s is of type %s, which can't be computed with", p.named, p.t.Display())
 	return nil
 }
 
 // reference says whether a pointer is one that Rust looks through.
 func reference(t *types.Type) bool {
-	if t.Pointer == nil || t.Pointer.Meta != types.Thin || t.Pointer.Target == nil {
+	if t.Kind != types.Pointer || t.Pointer == nil || t.Pointer.Meta != types.Thin || t.Pointer.Target == nil {
 		return false
 	}
 	switch t.Pointer.Kind {

@@ -155,7 +155,7 @@ func (c *checker) let(s *ast.Let) {
 		c.clear(v)
 		return
 	}
-	o := c.value(c.expr(s.Value), s.Value)
+	o := c.kept(c.expr(s.Value), s.Value)
 	if o == nil {
 		return
 	}
@@ -202,7 +202,7 @@ func (c *checker) assign(s *ast.Assign) {
 	}
 	switch x := s.Target.(type) {
 	case *ast.Var:
-		o := c.value(c.expr(s.Value), s.Value)
+		o := c.kept(c.expr(s.Value), s.Value)
 		if o == nil {
 			return
 		}
@@ -265,7 +265,7 @@ func (c *checker) assignMap(m *ast.Map, value ast.Expr) {
 		c.errorf(value, "", "a map can't be assigned as a whole")
 		return
 	}
-	o = c.value(o, value)
+	o = c.kept(o, value)
 	if o == nil {
 		c.keyOf(t, m)
 		return
@@ -304,6 +304,9 @@ func (c *checker) keyOf(t *table, m *ast.Map) ir.Expr {
 		c.errorf(m, "", "%s can't be a key", describe(o.t))
 		return nil
 	}
+	if t.key != nil {
+		o = c.spelt(o, t.key.Type)
+	}
 	c.setKey(t, o.t, m)
 	if t.key == nil {
 		return nil
@@ -312,6 +315,30 @@ func (c *checker) keyOf(t *table, m *ast.Map) ir.Expr {
 		return nil
 	}
 	return convert(o, t.key.Type)
+}
+
+// spelt is a value whose literals are names of functions or probes where the type has such.
+func (c *checker) spelt(o *operand, t *ir.Type) *operand {
+	switch x := o.x.(type) {
+	case *ir.String:
+		if t.Kind == ir.Name {
+			return of(ir.NameType, &ir.Const{T: ir.NameType, V: c.name(x.S)}, o.node)
+		}
+	case *ir.MakeTuple:
+		if t.Kind != ir.Tuple || x.T.Kind != ir.Tuple || len(x.Elems) != len(t.Fields) {
+			break
+		}
+		out := &ir.MakeTuple{}
+		var names []string
+		var ts []*ir.Type
+		for i, e := range x.Elems {
+			e = c.spelt(of(e.Type(), e, o.node), t.Fields[i].Type).x
+			out.Elems, names, ts = append(out.Elems, e), append(names, x.T.Fields[i].Name), append(ts, e.Type())
+		}
+		out.T = ir.TupleOf(names, ts)
+		return of(out.T, out, o.node)
+	}
+	return o
 }
 
 func (c *checker) compound(s *ast.Assign, op ir.BinaryOp) {
@@ -528,5 +555,5 @@ func (c *checker) mapValue(m *ast.Map) *operand {
 		}
 		vt = &typ{Type: n}
 	}
-	return &operand{t: vt, x: &ir.MapGet{T: vt.Type, Map: t.number, Key: key}, node: m}
+	return held(vt, &ir.MapGet{T: vt.Type, Map: t.number, Key: key}, "@"+t.name, m)
 }

@@ -14,6 +14,9 @@ func describe(t *typ) string {
 	if t == nil {
 		return "nothing"
 	}
+	if t.held {
+		return t.to.Display()
+	}
 	return name(t.Type, t.to)
 }
 
@@ -80,7 +83,7 @@ var aggregates = map[string]ir.TypeKind{
 }
 
 // same says whether two types are one.
-func same(a, b *typ) bool { return a.to == b.to && equal(a.Type, b.Type) }
+func same(a, b *typ) bool { return a.to == b.to && a.held == b.held && equal(a.Type, b.Type) }
 
 func equal(a, b *ir.Type) bool {
 	if a == b {
@@ -114,7 +117,10 @@ func join(a, b *typ) (*typ, bool) {
 	if !ok {
 		return nil, false
 	}
-	out := &typ{Type: t, to: a.to}
+	if a.held != b.held {
+		return nil, false
+	}
+	out := &typ{Type: t, to: a.to, held: a.held}
 	if a.Kind == ir.Pointer && b.Kind == ir.Pointer && a.to != b.to {
 		if a.to != nil && b.to != nil {
 			return nil, false
@@ -495,6 +501,7 @@ func (c *checker) settings() {
 		case "max_strlen", "strlen":
 			want(isNum && n > 0 && n <= maxText)
 			c.o.MaxStr = int(min(n, maxText))
+			c.config.MaxStr = c.o.MaxStr
 		case "max_map_keys", "map_keys_max":
 			want(isNum && n > 0 && n <= 1<<22)
 			c.config.MaxMapKeys = int(n)
