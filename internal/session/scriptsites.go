@@ -145,6 +145,9 @@ func (s *scripted) instance(f *file, in *index.Instance, ret bool, name string, 
 	}
 	if r := plan.Result; ret && r != nil {
 		site.Result = &check.Arg{Name: "retval", Type: r.Type, Missing: r.Missing}
+		if len(plan.Save) == 1 && plan.Save[0].Kind == location.OpRegister && plan.Save[0].Arg == 0 {
+			site.Result.Led = &plan.Save[0].Reg
+		}
 		if r.Missing == "" && !slices.ContainsFunc(plan.Exits, func(e index.Exit) bool { return e.Kind != x86.ExitTail }) {
 			site.Result.Missing = tailCall(plan.Exits[0].To)
 		}
@@ -287,7 +290,7 @@ func (s *scripted) exits(u check.Use, pl *scriptPlace, run func(uint64, x86.Inst
 				item.Values = append(item.Values, program.Value{Type: pl.plan.Result.Type, Place: pl.plan.Result.Place})
 			}
 		}
-		if e.Kind == x86.ExitTail && len(item.Values) > 0 {
+		if e.Kind == x86.ExitTail && u.Result {
 			tails++
 			continue
 		}
@@ -341,7 +344,7 @@ func (s *scripted) entries(u check.Use, pl *scriptPlace, run func(uint64, x86.In
 	if planted == len(p.Entries) {
 		return nil
 	}
-	if planted == 0 && p.More != nil {
+	if planted == 0 && p.More != nil && !u.Result {
 		if item, ok := at(p.More); ok {
 			return run(p.More.Addr, p.More.Inst, item)
 		}

@@ -99,6 +99,10 @@ func (c *checker) ident(x *ast.Ident) *operand {
 			c.errorf(x, "", "%s returns nothing that is known", c.h.site.Func)
 			return nil
 		}
+		c.h.result = true
+		if r := c.h.site.Result; r.Missing == "" && r.Led != nil {
+			return &operand{place: &place{t: r.Type, addr: c.resultAddress(*r.Led), strict: !c.h.site.C, named: "retval"}, node: x}
+		}
 		return c.siteValue(Result, c.h.site.Result, "retval", x)
 	case "duration":
 		if c.h.site == nil || !c.h.ret {

@@ -223,6 +223,7 @@ func (c *checker) printf(x *ast.Call) *operand {
 	e := &ir.Event{Kind: printfKinds[x.Name], Format: *f.str}
 	verbs := verbsOf(*f.str)
 	var args []ir.Expr
+	var marks []int
 	for i, a := range x.Args[1:] {
 		verb := byte('s')
 		if i < len(verbs) {
@@ -232,8 +233,9 @@ func (c *checker) printf(x *ast.Call) *operand {
 		if v == nil {
 			return nil
 		}
-		args = append(args, v)
+		args, marks = append(args, v), append(marks, c.mark())
 	}
+	c.inOrder(args, marks)
 	if c.o.Format != nil {
 		if err := c.o.Format(e.Format, e.Args); err != nil {
 			c.errorf(x, "", "%s: %v", x.Name, err)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"ferrotrace/internal/location"
 	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/script/ast"
@@ -53,6 +54,9 @@ type Arg struct {
 	Name    string
 	Type    *types.Type
 	Missing string
+	// Led is, of a result in memory to which nothing leads at the exit, the register that
+	// leads to it where the function is entered.
+	Led *location.Reg
 }
 
 // Options are what a script can't say itself.
@@ -83,6 +87,8 @@ type Use struct {
 	// Entry says that it runs where the function is entered, though the site is an exit:
 	// it keeps what the exit's handler wants.
 	Entry bool
+	// Result says that it looks at the result, or keeps what leads to it.
+	Result bool
 }
 
 // Result stands for a site's result in Use.Roots.
@@ -220,6 +226,8 @@ type body struct {
 	number int
 	// registers: it looks at them, or at the stack.
 	registers bool
+	// result: it looks at that.
+	result bool
 	// duration is how long the call took, if that is asked for.
 	duration *ir.Var
 	entry    *entry // what a uretprobe wants of it; nil if nothing
@@ -372,40 +380,35 @@ var signals = map[string]int{"HUP": 1, "INT": 2, "QUIT": 3, "USR1": 10, "USR2": 
 
 // functions checks a body for the sites of functions.
 func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
-	handlers := map[string]int{} // -1: not here
-	entries, roots, regs := map[string]*body{}, map[string][]int{}, map[string]bool{}
+	bodies := map[string]*body{} // nil: not here
 	var firstErrs source.Errors
 	skipped, uses := 0, 0
 	used := usedArgs(p)
 	for _, s := range c.sites[ap] {
 		key := siteKey(ap, s, used)
 		before := len(c.errs)
-		n, ok := handlers[key]
+		b, ok := bodies[key]
 		if !ok {
-			b := c.handler(p, ap, s, key)
-			n = b.number
-			if b.entry != nil {
-				entries[key] = b.entry.body
-			}
-			roots[key], regs[key] = b.roots, b.registers
+			b = c.handler(p, ap, s, key)
 			if bad := c.errs[before:]; bad.Failed() {
 				// Other sites may do; but what is wrong everywhere is said once.
 				if firstErrs == nil {
 					firstErrs = append(firstErrs, bad...)
 				}
 				c.errs = c.errs[:before]
-				n = -1
+				b = nil
 			}
-			handlers[key] = n
+			bodies[key] = b
 		}
-		if n < 0 {
+		if b == nil {
 			skipped++
 			continue
 		}
 		uses++
-		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: n, Roots: roots[key], Registers: regs[key]})
-		if e := entries[key]; e != nil {
-			c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: e.number, Roots: e.roots, Entry: true})
+		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: b.number, Roots: b.roots, Registers: b.registers, Result: b.result})
+		if b.entry != nil {
+			e := b.entry.body
+			c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: e.number, Roots: e.roots, Entry: true, Result: e.result})
 		}
 	}
 	switch {

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 
+	"ferrotrace/internal/location"
 	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/script/ast"
 )
@@ -23,6 +24,8 @@ type entry struct {
 	all   *ir.Var  // it, at the exit
 	// start is the part that is when the call was entered; -1 if that is not asked for.
 	start int
+	// address is the part that is the result's address; -1 if nothing is asked for of it.
+	address int
 }
 
 var entryKey = ir.TupleOf(nil, []*ir.Type{ir.U64, ir.U64})
@@ -36,7 +39,7 @@ func (c *checker) ofEntry() *entry {
 		t := &ir.Type{Kind: ir.Tuple}
 		h.entry = &entry{
 			body: &body{key: h.key + " entry", probe: h.probe, point: h.point, site: h.site, h: &ir.Handler{Name: "entry of " + h.point.Raw}},
-			at:   map[string]int{}, tuple: t, all: c.temp(t), start: -1,
+			at:   map[string]int{}, tuple: t, all: c.temp(t), start: -1, address: -1,
 		}
 	}
 	return h.entry
@@ -59,6 +62,16 @@ func (c *checker) duration() ir.Expr {
 		c.h.duration = c.temp(ir.U64)
 	}
 	return c.h.duration
+}
+
+// resultAddress is where the caller wants the result: what a register was at the entry.
+func (c *checker) resultAddress(r location.Reg) ir.Expr {
+	e := c.ofEntry()
+	if e.address < 0 {
+		e.address = e.keep(&ir.Register{Reg: r})
+		e.body.result = true
+	}
+	return e.part(e.address)
 }
 
 // ofArgs says whether an expression is of a uretprobe, and stands on arguments and on

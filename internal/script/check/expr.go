@@ -298,12 +298,19 @@ func (c *checker) binary(x *ast.Binary) *operand {
 		return nil
 	}
 	if op == ir.LAnd || op == ir.LOr {
-		a, b := c.condition(x.X), c.condition(x.Y)
-		return of(ir.BoolType, &ir.Binary{T: ir.BoolType, Op: op, X: a, Y: b}, x)
+		a := c.condition(x.X)
+		var b ir.Expr
+		body := c.collect(func() { b = c.condition(x.Y) })
+		return of(ir.BoolType, &ir.Binary{T: ir.BoolType, Op: op, X: a, Y: after(body, b)}, x)
 	}
-	a, b := c.value(c.expr(x.X), x.X), c.value(c.expr(x.Y), x.Y)
+	a := c.value(c.expr(x.X), x.X)
+	mark := c.mark()
+	b := c.value(c.expr(x.Y), x.Y)
 	if a == nil || b == nil {
 		return nil
+	}
+	if !a.known {
+		a.x = c.since(mark, a.x)
 	}
 	return c.operate(op, a, b, x)
 }
@@ -518,6 +525,7 @@ func (c *checker) cast(x *ast.Cast) *operand {
 func (c *checker) tuple(elems []ast.Expr, names []string, n ast.Node) *operand {
 	var ts []*ir.Type
 	m := &ir.MakeTuple{}
+	var marks []int
 	for _, e := range elems {
 		o := c.value(c.expr(e), e)
 		if o == nil {
@@ -528,8 +536,9 @@ func (c *checker) tuple(elems []ast.Expr, names []string, n ast.Node) *operand {
 			return nil
 		}
 		ts = append(ts, o.t.Type)
-		m.Elems = append(m.Elems, o.x)
+		m.Elems, marks = append(m.Elems, o.x), append(marks, c.mark())
 	}
+	c.inOrder(m.Elems, marks)
 	m.T = ir.TupleOf(names, ts)
 	return of(m.T, m, n)
 }

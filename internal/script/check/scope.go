@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"ferrotrace/internal/program/ir"
@@ -21,6 +22,31 @@ func (c *checker) collect(f func()) []ir.Stmt {
 	mine := c.h.h.Body
 	c.h.h.Body = outer
 	return mine
+}
+
+// mark is how much the handler does so far.
+func (c *checker) mark() int { return len(c.h.h.Body) }
+
+// since is what an expression was at a mark, if what has been emitted since may have changed
+// it.
+func (c *checker) since(mark int, x ir.Expr) ir.Expr {
+	if mark == c.mark() {
+		return x
+	}
+	switch x.(type) {
+	case *ir.Const, *ir.String, *ir.Capture:
+		return x
+	}
+	v := c.temp(x.Type())
+	c.h.h.Body = slices.Insert(c.h.h.Body, mark, ir.Stmt(&ir.SetVar{Slot: v.Slot, X: x}))
+	return v
+}
+
+// inOrder has expressions evaluated in their order, each at its mark.
+func (c *checker) inOrder(xs []ir.Expr, marks []int) {
+	for i := len(xs) - 1; i >= 0; i-- {
+		xs[i] = c.since(marks[i], xs[i])
+	}
 }
 
 func (c *checker) lookup(name string) *variable {
@@ -180,7 +206,7 @@ func siteKey(ap *ast.AttachPoint, s *Site, used map[string]bool) string {
 		}
 	}
 	if used["retval"] && s.Result != nil {
-		fmt.Fprintf(&b, " =%p:%s", s.Result.Type, s.Result.Missing)
+		fmt.Fprintf(&b, " =%p:%s:%t", s.Result.Type, s.Result.Missing, s.Result.Led != nil)
 	}
 	fmt.Fprint(&b, s.NoArgs)
 	return b.String()

@@ -148,6 +148,7 @@ func (c *checker) let(s *ast.Let) {
 				v := &variable{slot: len(c.h.h.Vars), t: t, decl: s, name: s.Var.Name}
 				c.h.h.Vars = append(c.h.h.Vars, ir.I64)
 				c.h.scopes[len(c.h.scopes)-1][s.Var.Name] = v
+				c.clear(v)
 				return
 			}
 		}
@@ -278,7 +279,9 @@ func (c *checker) assignMap(m *ast.Map, value ast.Expr) {
 		c.errorf(m, "", "type mismatch for @%s: it is %s(), and can't be assigned %s", t.name, describe(t.val), describe(o.t))
 		return
 	}
+	mark := c.mark()
 	key := c.keyOf(t, m)
+	o.x = c.since(mark, o.x)
 	if !c.setVal(t, valueType(o), m) || t.val == nil {
 		return
 	}
