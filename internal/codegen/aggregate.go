@@ -24,9 +24,12 @@ func (g *handler) aggregate(s *ir.Aggregate) {
 		g.scalar(s.N)
 		f.store(r7, n, r0, u64)
 	}
-	key := g.key(s.Map, s.Key)
 	done := g.label("done")
-	g.element(s.Map, key, done)
+	if g.c.Single[s.Map] {
+		g.singleHere(s.Map, done)
+	} else {
+		g.element(s.Map, g.key(s.Map, s.Key), done)
+	}
 	times := func() {
 		if n >= 0 {
 			f.load(r1, r7, n, u64)

@@ -2,6 +2,7 @@ package codegen
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"os"
@@ -21,7 +22,20 @@ import (
 func firstValues(t *testing.T, s *ir.Script, check func(how string, m int, cpus [][]byte)) {
 	t.Helper()
 	p := &program.Program{Script: s, Limits: program.DefaultLimits}
-	key := make([]byte, 8)
+	key := make([]byte, 4)
+	inner := check
+	check = func(how string, m int, cpus [][]byte) {
+		there := uint64(0)
+		for i, v := range cpus {
+			n := len(v) - SingleSet
+			there |= binary.LittleEndian.Uint64(v[n:])
+			cpus[i] = v[:n]
+		}
+		if there != 1 {
+			t.Errorf("%s: map %d has no value", how, m)
+		}
+		inner(how, m, cpus)
+	}
 	if os.Geteuid() == 0 {
 		o := kernelOptions(t)
 		o.CPUs = ebpf.MustPossibleCPU()

@@ -64,6 +64,10 @@ type Compiled struct {
 	Timers []string
 	// Maps are the names of the script's maps in the collection, in their order.
 	Maps []string
+	// Single says which of them are an array of one element, whose value is followed by a word
+	// that is 1 once there is a value, and 0 if there is none. Of the others no element is
+	// there that has not been made.
+	Single []bool
 	// Events are what records of events mean, by cookie.
 	Events []Emitted
 

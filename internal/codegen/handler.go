@@ -352,6 +352,7 @@ func (c *Compiled) handlers(p *program.Program, o Options, cs *classes, sz sizes
 	if s == nil {
 		return nil
 	}
+	c.Single = singles(s)
 	byKey := map[string]string{}
 	add := func(name string, h *ir.Handler, it *program.Item) error {
 		g := handler{c: c, p: p, s: s, o: o, cs: cs, sizes: sz, name: name, h: h, item: it}
@@ -450,6 +451,11 @@ func (c *Compiled) scriptMaps(p *program.Program) {
 		spec := &ebpf.MapSpec{Name: mapName(i), Type: ebpf.Hash, KeySize: uint32(keySize(m)), ValueSize: uint32(valueSize(m.Value)), MaxEntries: uint32(max(m.Entries, 1))}
 		aggregate := m.Value.Kind.Aggregate()
 		switch {
+		case c.Single[i]:
+			spec.KeySize, spec.ValueSize = 4, spec.ValueSize+SingleSet
+			if spec.Type = ebpf.Array; aggregate {
+				spec.Type = ebpf.PerCPUArray
+			}
 		case m.Declared == "lruhash" && !aggregate:
 			spec.Type = ebpf.LRUHash
 		case m.Declared == "lruhash" || m.Declared == "percpulruhash":

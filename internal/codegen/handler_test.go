@@ -241,6 +241,20 @@ func TestHandlers(t *testing.T) {
 			one := s.table(nil, ir.TextType(16))
 			s.add(&ir.SetMap{Map: one, X: str("text")}, s.say(&ir.MapGet{T: ir.TextType(16), Map: one}))
 		}, "7 -3 0 1 2\n0 1\n\"text\"\n"},
+		{"one value", func(s *scripting) {
+			// As an array's element, and as a hash's where it is asked for.
+			for _, asked := range []bool{false, true} {
+				v, b, n := s.table(nil, ir.I64), s.table(nil, ir.I8), s.table(nil, ir.I64)
+				get := func(m int) ir.Expr { return &ir.MapGet{T: s.Maps[m].Value, Map: m} }
+				s.add(s.say(get(v), get(b), get(n)))
+				s.add(&ir.SetMap{Map: v, X: num64(5)}, &ir.SetMap{Map: v, X: bin(ir.Mul, get(v), num64(-7))}, &ir.SetMap{Map: b, X: word(ir.I8, -3)},
+					&ir.AddMap{Map: n, X: num64(2)}, &ir.AddMap{Map: n, X: num64(-5)}, s.say(get(v), get(b), get(n)))
+				if asked {
+					s.add(s.say(&ir.HasKey{Map: v}, &ir.MapLen{Map: b}), &ir.Delete{Map: v}, &ir.Delete{Map: n}, s.say(&ir.HasKey{Map: v}, get(v), get(n)),
+						&ir.AddMap{Map: n, X: num64(1)}, s.say(get(n)))
+				}
+			}
+		}, "0 0 0\n-35 -3 -3\n0 0 0\n-35 -3 -3\n1 1\n0 0 0\n1\n"},
 		{"loops", func(s *scripting) {
 			i, sum := s.local(ir.I64), s.local(ir.I64)
 			s.add(&ir.While{Cond: test(ir.Lt, i, num64(1000)), Body: []ir.Stmt{set(i, bin(ir.Add, i, num64(1))),

@@ -532,6 +532,11 @@ func (g *handler) isLiteral(at, size int, s string, differ string) {
 func (g *handler) mapGet(x *ir.MapGet) {
 	f := g.f
 	m := g.s.Maps[x.Map]
+	if g.c.Single[x.Map] && !m.Value.Kind.Aggregate() {
+		g.single(x.Map, r1)
+		g.loadAt(r1, x.T)
+		return
+	}
 	key := g.key(x.Map, x.Key)
 	if m.Value.Kind.Aggregate() {
 		g.sumUp(x.Map, key, x.T)

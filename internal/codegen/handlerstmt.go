@@ -307,6 +307,13 @@ func (g *handler) full() {
 
 func (g *handler) setMap(m int, k, x ir.Expr) {
 	vt := g.s.Maps[m].Value
+	if g.c.Single[m] {
+		g.scalar(x)
+		g.single(m, r1)
+		g.f.store(r1, 0, r0, u64)
+		g.f.storeImm(r1, valueSize(vt), 1, u64)
+		return
+	}
 	value := g.temp(valueSize(vt))
 	g.zero(value, valueSize(vt))
 	g.into(x, vt, value)
@@ -317,6 +324,13 @@ func (g *handler) setMap(m int, k, x ir.Expr) {
 
 func (g *handler) addMap(s *ir.AddMap) {
 	f := g.f
+	if g.c.Single[s.Map] {
+		g.scalar(s.X)
+		g.single(s.Map, r1)
+		f.atomic(asm.AddAtomic, r1, r0)
+		f.storeImm(r1, valueSize(g.s.Maps[s.Map].Value), 1, u64)
+		return
+	}
 	value := g.temp(8)
 	g.scalar(s.X)
 	f.store(r7, value, r0, u64)

@@ -150,12 +150,7 @@ func (s *scripted) child() error {
 	if s.out.Child < 0 || s.r.command == nil {
 		return nil
 	}
-	m, ok := s.r.sess.Map(s.compiled.Maps[s.out.Child])
-	if !ok {
-		return nil
-	}
-	value := binary.NativeEndian.AppendUint64(nil, uint64(s.r.command.PID))
-	return m.Update(make([]byte, 8), [][]byte{value})
+	return s.table(s.out.Child).set(binary.NativeEndian.AppendUint64(nil, uint64(s.r.command.PID)))
 }
 
 // hasSites says whether any probe belongs to a site.

@@ -60,7 +60,7 @@ func (s *scripted) event(raw []byte) error {
 	case ir.PrintKey:
 		return s.printKey(ev, args[0].Bytes)
 	case ir.ClearMap, ir.ZeroMap:
-		return s.empty(ev.Map, ev.Kind == ir.ZeroMap)
+		return s.table(ev.Map).empty(ev.Kind == ir.ZeroMap)
 	case ir.Exit:
 		if len(args) > 0 {
 			s.status = int(int64(binary.LittleEndian.Uint64(args[0].Bytes))) & 0xff
@@ -158,23 +158,6 @@ func capital(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[m
 // maxCat is how much of a file is shown.
 const maxCat = 10 << 10
 
-// elements are those of a map.
-func (s *scripted) elements(n int) (all []show.Entry, err error) {
-	m, ok := s.r.sess.Map(s.compiled.Maps[n])
-	if !ok {
-		return nil, fmt.Errorf("there is no map %s", s.out.Script.Maps[n].Name)
-	}
-	err = m.Each(func(key []byte, values [][]byte) bool {
-		e := show.Entry{Key: bytes.Clone(key)}
-		for _, v := range values {
-			e.Values = append(e.Values, bytes.Clone(v))
-		}
-		all = append(all, e)
-		return true
-	})
-	return all, err
-}
-
 // printMap shows a map. One of one value that has none yet is shown as zeros if the script
 // asked for it.
 func (s *scripted) printMap(n int, top, div int64, asked bool) error {
@@ -211,42 +194,13 @@ func (s *scripted) view(v *show.MapView) error {
 
 // printKey shows one element.
 func (s *scripted) printKey(ev *ir.Event, key []byte) error {
-	m, ok := s.r.sess.Map(s.compiled.Maps[ev.Map])
-	if !ok {
-		return fmt.Errorf("there is no map %s", s.out.Script.Maps[ev.Map].Name)
-	}
-	values, err := m.Lookup(key)
+	values, err := s.table(ev.Map).Lookup(key)
 	if err != nil || values == nil {
 		return err
 	}
 	v := s.env.Map(s.out.Script.Maps[ev.Map], []show.Entry{{Key: key, Values: values}}, ev.Top, ev.Div)
 	s.say("value", v.Value()+"\n", v.ValueJSON)
 	return s.r.failed
-}
-
-// empty removes a map's elements, or makes their values zero.
-func (s *scripted) empty(n int, zero bool) error {
-	m, ok := s.r.sess.Map(s.compiled.Maps[n])
-	if !ok {
-		return nil
-	}
-	all, err := s.elements(n)
-	if err != nil {
-		return err
-	}
-	for _, e := range all {
-		if !zero {
-			_ = m.Delete(e.Key) // gone already is fine
-			continue
-		}
-		for _, v := range e.Values {
-			clear(v)
-		}
-		if err := m.Update(e.Key, e.Values); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // last says what is left to say: as bpftrace, after an empty line.
