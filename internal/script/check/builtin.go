@@ -12,7 +12,7 @@ import (
 func (c *checker) ident(x *ast.Ident) *operand {
 	if k, ok := c.consts[x.Name]; ok {
 		o := integerLit(k.value, x)
-		if k.enum.Enum != "" {
+		if k.enum != nil {
 			t := *o.t.Type
 			t.Enum = k.enum
 			o.t = &typ{Type: &t}
