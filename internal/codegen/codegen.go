@@ -60,7 +60,7 @@ type Compiled struct {
 	Probes []runtime.Probe
 	Schema *record.Schema
 	// Timers are the programs of the script's timers, in their order. They are of type
-	// RawTracepoint, and belong to no site.
+	// RawTracepoint, or PerfEvent for those that sample, and belong to no site.
 	Timers []string
 	// Maps are the names of the script's maps in the collection, in their order.
 	Maps []string

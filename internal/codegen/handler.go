@@ -69,6 +69,8 @@ type handler struct {
 	name  string
 	h     *ir.Handler
 	item  *program.Item // nil for a timer's
+	// samples: it is a timer of the kernel's, that finds a process.
+	samples bool
 
 	// decides: it is no program, but a function that says whether it comes to its end.
 	decides bool
@@ -150,7 +152,7 @@ func (g *handler) main() error {
 		f.unless(g.item.Cond, r6, out)
 	}
 	inner := generator{p: g.p}
-	filter := g.p.Filter && g.item != nil && !g.decides
+	filter := g.p.Filter && (g.item != nil || g.samples) && !g.decides
 	if filter || g.onHeap || g.needs.thread {
 		inner.thread(f, out)
 	}
@@ -354,14 +356,16 @@ func (c *Compiled) handlers(p *program.Program, o Options, cs *classes, sz sizes
 	}
 	c.Single = singles(s)
 	byKey := map[string]string{}
-	add := func(name string, h *ir.Handler, it *program.Item) error {
-		g := handler{c: c, p: p, s: s, o: o, cs: cs, sizes: sz, name: name, h: h, item: it}
+	add := func(name string, h *ir.Handler, it *program.Item, samples bool) error {
+		g := handler{c: c, p: p, s: s, o: o, cs: cs, sizes: sz, name: name, h: h, item: it, samples: samples}
 		ins, err := g.compile()
 		if err != nil {
 			return fmt.Errorf("codegen: %s: %w", h.Name, err)
 		}
 		spec := &ebpf.ProgramSpec{Name: name, Type: ebpf.Kprobe, SectionName: "uprobe", Instructions: ins, License: "Dual MIT/GPL"}
 		switch {
+		case samples:
+			spec.Type, spec.SectionName = ebpf.PerfEvent, "perf_event"
 		case it == nil:
 			spec.Type, spec.SectionName = ebpf.RawTracepoint, "raw_tracepoint"
 		case o.Sleepable:
@@ -383,7 +387,7 @@ func (c *Compiled) handlers(p *program.Program, o Options, cs *classes, sz sizes
 			if !ok {
 				name = fmt.Sprintf("run_%d", len(byKey))
 				byKey[key] = name
-				if err := add(name, s.Handlers[it.Handler], it); err != nil {
+				if err := add(name, s.Handlers[it.Handler], it, false); err != nil {
 					return err
 				}
 			}
@@ -395,7 +399,7 @@ func (c *Compiled) handlers(p *program.Program, o Options, cs *classes, sz sizes
 	for i, t := range s.Timers {
 		name := fmt.Sprintf("timer_%d", i)
 		o = timer
-		if err := add(name, s.Handlers[t.Handler], nil); err != nil {
+		if err := add(name, s.Handlers[t.Handler], nil, t.Kind == ir.Profile); err != nil {
 			return err
 		}
 		c.Timers = append(c.Timers, name)

@@ -338,7 +338,7 @@ func (g *handler) builtinInto(x *ir.Builtin, at int) {
 		f.helper(asm.FnGetCurrentComm)
 	case ir.UserStack:
 		g.zero(at, x.T.Size)
-		if g.item == nil {
+		if g.item == nil && !g.samples {
 			return // there is no process
 		}
 		f.load(r1, r7, headIDs, u32)

@@ -5,6 +5,7 @@ package runtime
 
 import (
 	"context"
+	"time"
 
 	"ferrotrace/internal/target"
 
@@ -76,6 +77,16 @@ type Probe struct {
 	Offset  uint64 // in the file
 	Cookie  uint64 // what the program gets from bpf_get_attach_cookie
 	Program string // the name of a program of the collection
+	// Semaphore is the counter that a static probe has to be counted in as long as it is
+	// planted; zero if there is none.
+	Semaphore Semaphore
+}
+
+// Semaphore is a counter of two bytes among a program's data, that tells it that somebody looks
+// at a static probe.
+type Semaphore struct {
+	Offset uint64 // in the file
+	Ahead  int64  // what its address is ahead of that of the probe
 }
 
 // Who is traced.
@@ -120,6 +131,9 @@ type Session interface {
 	// the maps that the attached programs see, and nothing of a traced process. Events
 	// of it come out of Read as others do.
 	Run(program string) error
+	// Sample runs a program of type PerfEvent on each CPU, every so often, until Detach. A
+	// runtime that is not the kernel can't: errors.ErrUnsupported.
+	Sample(program string, every time.Duration) error
 	// Detach takes all probes out. Records that are in the ring stay readable.
 	Detach() error
 	// Read passes each record to f until ctx is done, then what is left in the

@@ -8,6 +8,7 @@ import (
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
 	"ferrotrace/internal/program"
+	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/x86"
 )
@@ -19,6 +20,8 @@ type builder struct {
 	insts     []x86.Inst      // by cookie
 	at        map[siteKey]int
 	instances int
+	// semaphores are those of static probes, by cookie.
+	semaphores map[uint64]runtime.Semaphore
 }
 
 type siteKey struct {
@@ -27,7 +30,7 @@ type siteKey struct {
 }
 
 func newBuilder(limits program.Limits) *builder {
-	return &builder{prog: program.Program{Limits: limits}, at: map[siteKey]int{}}
+	return &builder{prog: program.Program{Limits: limits}, at: map[siteKey]int{}, semaphores: map[uint64]runtime.Semaphore{}}
 }
 
 // add puts one item at an address. What happens at one address is one probe.

@@ -40,3 +40,12 @@ func (n *names) at(pid uint32, addr uint64) string {
 	}
 	return ""
 }
+
+// functionAt is the path of the function that an address, as linked, is in, "" if it is in
+// none that has a name.
+func (f *file) functionAt(addr uint64) string {
+	if parts, _, _, ok := f.ix.Text().FunctionAt(addr); ok && len(parts) > 0 {
+		addr = parts[0].Low
+	}
+	return f.ix.NameAt(addr)
+}

@@ -285,6 +285,9 @@ func (r *run) compile(o codegen.Options) (*codegen.Compiled, error) {
 	if err != nil {
 		return nil, fmt.Errorf("compiling probes: %w", err)
 	}
+	for i := range c.Probes {
+		c.Probes[i].Semaphore = r.b.semaphores[c.Probes[i].Cookie]
+	}
 	return c, nil
 }
 

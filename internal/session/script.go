@@ -26,7 +26,6 @@ import (
 	"ferrotrace/internal/script/parse"
 	"ferrotrace/internal/script/show"
 	"ferrotrace/internal/script/source"
-	"ferrotrace/internal/target"
 )
 
 // Script is a program of the probe language, and how it is run.
@@ -75,8 +74,7 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 		}
 		err = errors.Join(err, r.close())
 	}()
-	sited := hasSites(tree)
-	if sited {
+	if s.targeted(tree) {
 		if err := s.target(tree); err != nil {
 			return failed, err
 		}
@@ -86,6 +84,9 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 	}
 	if err := s.bind(); err != nil {
 		return failed, err
+	}
+	if sc.Dump != "" || sc.DryRun {
+		return s.dry()
 	}
 	return s.run()
 }
@@ -153,6 +154,22 @@ func (s *scripted) child() error {
 	return s.table(s.out.Child).set(binary.NativeEndian.AppendUint64(nil, uint64(s.r.command.PID)))
 }
 
+// targeted says whether anything of a script belongs to what is traced: its sites, and its
+// samples if a process is named.
+func (s *scripted) targeted(p *ast.Program) bool {
+	named := len(s.r.o.PIDs) > 0 || len(s.r.o.Command) > 0
+	return hasSites(p) || named && slices.ContainsFunc(p.Probes, func(pr *ast.Probe) bool {
+		return slices.ContainsFunc(pr.Points, func(ap *ast.AttachPoint) bool { return ap.Provider == ast.Profile })
+	})
+}
+
+// namesTarget says whether any probe names the file that it is in.
+func namesTarget(p *ast.Program) bool {
+	return slices.ContainsFunc(p.Probes, func(pr *ast.Probe) bool {
+		return slices.ContainsFunc(pr.Points, func(ap *ast.AttachPoint) bool { return ap.Target != "" })
+	})
+}
+
 // hasSites says whether any probe belongs to a site.
 func hasSites(p *ast.Program) bool {
 	for _, pr := range p.Probes {
@@ -194,19 +211,13 @@ type said struct {
 // target resolves what is traced. A file that a probe names is opened when it is looked at.
 func (s *scripted) target(tree *ast.Program) error {
 	r := s.r
-	for _, pr := range tree.Probes {
-		for _, ap := range pr.Points {
-			if ap.Target != "" && r.o.Binary == "" && len(r.o.PIDs) == 0 && len(r.o.Command) == 0 {
-				// Every process that runs the file.
-				r.o.Binary = ap.Target
-			}
-		}
-	}
-	if r.o.Binary == "" && len(r.o.PIDs) == 0 && len(r.o.Command) == 0 {
+	if r.o.Binary == "" && len(r.o.PIDs) == 0 && len(r.o.Command) == 0 && !namesTarget(tree) {
 		return refuse(usage, errors.New("nothing is said of what to trace"), "name a file in the probe (uprobe:./app:FUNCTION), or use -p PID, -b FILE or -- COMMAND")
 	}
-	if err := r.permission(); err != nil {
-		return err
+	if s.sc.Dump == "" && !s.sc.DryRun {
+		if err := r.permission(); err != nil {
+			return err
+		}
 	}
 	if err := r.oneProcess(); err != nil {
 		return err
@@ -263,24 +274,35 @@ func (s *scripted) bind() error {
 // run runs it.
 func (s *scripted) run() (int, error) {
 	r := s.r
-	n := len(s.out.Script.Timers)
-	if len(s.r.b.prog.Probes) == 0 {
-		if err := s.alone(); err != nil {
-			return failed, err
+	if samples(s.out.Script) {
+		if r.notUser = errSamples; r.o.Runtime == User {
+			return failed, userRefused(r.notUser)
 		}
-	} else {
-		c, planted, err := r.attach(s.ctx)
+	}
+	switch {
+	case len(r.b.prog.Probes) > 0:
+		c, _, err := r.attach(s.ctx)
 		if err != nil {
 			return failed, err
 		}
 		s.compiled = c
-		n += planted
+	case samples(s.out.Script):
+		c, _, err := r.onKernel(s.ctx)
+		if err != nil {
+			return failed, neither(r.notUser, err)
+		}
+		r.o.Note("kernel runtime: %v", r.notUser)
+		s.compiled = c
+	default:
+		if err := s.alone(); err != nil {
+			return failed, err
+		}
 	}
 	s.surroundings()
 	if err := s.child(); err != nil {
 		return failed, err
 	}
-	if err := r.o.Emit(event.Attached{Probes: s.probes(n)}); err != nil {
+	if err := r.o.Emit(event.Attached{Probes: s.out.Probes}); err != nil {
 		return failed, err
 	}
 	if err := r.o.Idle(); err != nil {
@@ -319,17 +341,12 @@ func (s *scripted) run() (int, error) {
 	return s.status, cmp.Or(err, r.failed, r.o.Idle())
 }
 
-// probes is how many a user would say there are: those of the script that have a place.
-func (s *scripted) probes(int) int { return s.out.Probes }
+// errSamples: profile probes.
+var errSamples = errors.New("what runs on the CPUs only the kernel knows, for profile probes")
 
 // alone has a script without sites run by the tracer.
 func (s *scripted) alone() error {
 	r := s.r
-	for _, t := range s.out.Script.Timers {
-		if t.Kind == ir.Profile {
-			return errors.New("profile probes sample what runs on the CPUs, which this version can't do yet")
-		}
-	}
 	rt := local.Runtime{}
 	r.rt = rt
 	c, err := r.compile(codegen.Options{HaveLoop: true})
@@ -392,14 +409,20 @@ func (s *scripted) timers(ctx context.Context) error {
 		}
 	}
 	ran(ir.Begin)
-	if len(s.r.b.prog.Probes) > 0 {
+	due := 0
+	for i, t := range s.out.Script.Timers {
+		if t.Kind == ir.Profile {
+			due++
+			errs = append(errs, r.sess.Sample(s.compiled.Timers[i], t.Every))
+		}
+	}
+	if r.rt.Name() != (local.Runtime{}).Name() {
 		errs = append(errs, r.release())
 	} else {
 		r.running = true
 	}
 	waiting, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	due := 0
 	for i, t := range s.out.Script.Timers {
 		switch t.Kind {
 		case ir.Interval:
@@ -569,18 +592,4 @@ var faults = map[runtime.Fault]string{
 	runtime.DivideByZero: "%d divisions by zero: 1 is the result of each",
 	runtime.OutOfBounds:  "%d hits were not handled to the end: an index was out of bounds",
 	runtime.ReadZeros:    "%d reads of memory failed, and count as zeros",
-}
-
-// file is one that a probe names.
-func (s *scripted) file(name string) (*file, error) {
-	path, err := target.File(name)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range s.r.files {
-		if target.SameFile(f.path, path) {
-			return f, nil
-		}
-	}
-	return s.r.index(s.ctx, path, name)
 }

@@ -1,15 +1,15 @@
 package session
 
 import (
-	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"ferrotrace/internal/calls"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
+	"ferrotrace/internal/objfile/usdt"
 	"ferrotrace/internal/program"
+	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/rust/path"
 	"ferrotrace/internal/rust/types"
 	"ferrotrace/internal/script/ast"
@@ -30,6 +30,7 @@ type scriptPlace struct {
 	line *index.LineSite
 	of   *index.LineInstance // that the line's site is of, and its plan
 	as   *index.LinePlan
+	usdt *usdt.Probe
 
 	addr uint64
 	inst x86.Inst
@@ -37,42 +38,29 @@ type scriptPlace struct {
 
 // Sites implements check.Symbols.
 func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
+	files, err := s.named(p.Target)
 	if p.Provider == ast.Usdt {
-		return nil, errors.New("usdt probes are not supported yet")
+		files, err = s.usdtFiles(p)
 	}
-	files := s.r.files
-	prefix := string(p.Provider) + ":"
-	if p.Target != "" {
-		prefix += p.Target + ":"
-		names := []string{p.Target}
-		if ast.Wild(p.Target) {
-			if names, err = filepath.Glob(p.Target); err != nil || len(names) == 0 {
-				return nil, fmt.Errorf("no file is called %s", p.Target)
-			}
-		}
-		files = nil
-		for _, name := range names {
-			f, err := s.file(name)
-			if err != nil {
-				return nil, err
-			}
-			files = append(files, f)
-		}
+	if err != nil {
+		return nil, err
 	}
 	add := func(site *check.Site, place *scriptPlace) {
 		s.places[site] = place
 		sites = append(sites, site)
 	}
 	switch {
+	case p.Provider == ast.Usdt:
+		return sites, s.usdtSites(p, files, add)
 	case p.HasAddr:
 		for _, f := range files {
-			if err := s.address(f, p.Addr, fmt.Sprintf("%s%#x", prefix, p.Addr), add); err != nil {
+			if err := s.address(f, p.Addr, fmt.Sprintf("%s%#x", s.prefix(p, f), p.Addr), add); err != nil {
 				return nil, err
 			}
 		}
 		return sites, nil
 	case p.Line > 0:
-		return sites, s.lineSites(p, files, prefix, add)
+		return sites, s.lineSites(p, files, add)
 	}
 	pattern, err := index.ParsePattern(p.Func)
 	if err != nil {
@@ -80,6 +68,7 @@ func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
 	}
 	var missed, why error
 	for _, f := range files {
+		prefix := s.prefix(p, f)
 		found := f.ix.Find(pattern)
 		if len(found) == 0 && missed == nil {
 			missed = f.ix.NoMatch(p.Func)
@@ -188,13 +177,13 @@ func (s *scripted) address(f *file, addr uint64, name string, add func(*check.Si
 	if r, ok := f.ix.Boundary(addr); !ok {
 		return fmt.Errorf("%#x of %s is inside of an instruction, which begins at %#x", addr, f.shown, r)
 	}
-	fn := f.ix.NameAt(addr)
+	fn := f.functionAt(addr)
 	add(&check.Site{Probe: name, Func: fn, NoArgs: "args are those of a function's entry; reg() and argN are the registers", C: true}, &scriptPlace{f: f, addr: addr, inst: inst})
 	return nil
 }
 
 // lineSites adds the sites of a line of the source: args are the variables in scope.
-func (s *scripted) lineSites(p *ast.AttachPoint, files []*file, prefix string, add func(*check.Site, *scriptPlace)) error {
+func (s *scripted) lineSites(p *ast.AttachPoint, files []*file, add func(*check.Site, *scriptPlace)) error {
 	text := fmt.Sprintf("%s:%d", p.File, p.Line)
 	pattern, err := index.ParsePattern(text)
 	if err != nil {
@@ -220,7 +209,7 @@ func (s *scripted) lineSites(p *ast.AttachPoint, files []*file, prefix string, a
 				}
 				for i := range plan.Sites {
 					ls := &plan.Sites[i]
-					site := &check.Site{Probe: prefix + l.String(), Func: in.In.Fn.Name, C: !in.In.Fn.Rust}
+					site := &check.Site{Probe: s.prefix(p, f) + l.String(), Func: in.In.Fn.Name, C: !in.In.Fn.Rust}
 					for _, v := range ls.Locals {
 						why, gone := v.Place.Gone()
 						if !gone {
@@ -271,12 +260,36 @@ func (s *scripted) place(u check.Use) error {
 	case pl.line != nil:
 		item := program.Item{CFA: pl.line.CFA, Cond: -1, Values: locals(pl.line, u.Roots)}
 		return run(pl.line.Addr, pl.line.Inst, item)
+	case pl.usdt != nil:
+		item := program.Item{Cond: -1}
+		for _, i := range u.Roots {
+			item.Values = append(item.Values, program.Value{Name: u.Site.Args[i].Name, Type: u.Site.Args[i].Type, Place: pl.usdt.Args[i].Place})
+		}
+		if err := run(pl.addr, pl.inst, item); err != nil {
+			return err
+		}
+		return s.semaphore(pl)
 	case pl.plan == nil:
 		return run(pl.addr, pl.inst, program.Item{Cond: -1})
 	case pl.ret && !u.Entry:
 		return s.exits(u, pl, run)
 	}
 	return s.entries(u, pl, run)
+}
+
+// semaphore tells of the semaphore of the static probe that was bound last.
+func (s *scripted) semaphore(pl *scriptPlace) error {
+	sema := pl.usdt.Semaphore
+	if sema == 0 {
+		return nil
+	}
+	off, ok := pl.f.ix.File.FileOffset(sema)
+	if !ok {
+		return fmt.Errorf("the semaphore at %#x is not mapped from %s", sema, pl.f.shown)
+	}
+	b := s.r.b
+	b.semaphores[uint64(len(b.prog.Probes)-1)] = runtime.Semaphore{Offset: off, Ahead: int64(sema - pl.addr)}
+	return nil
 }
 
 // exits binds a handler to the exits of a function. One that wants the result has none at

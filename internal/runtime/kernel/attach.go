@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -74,9 +75,12 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 	}
 	pids := s.confine(who)
 
+	semaphores := s.semaphores(probes, who)
 	groups, failed, done := s.group(probes, len(pids) == 0)
 	defer done()
-	for _, g := range groups {
+	// Of several probes at one address the kernel runs the one first that was planted last
+	// (consumer_add in kernel/events/uprobes.c): they shall run in their order.
+	for _, g := range slices.Backward(groups) {
 		alive := 0
 		for _, pid := range pids {
 			bad, err := s.attach(ctx, g, pid)
@@ -99,6 +103,7 @@ func (s *session) Attach(ctx context.Context, probes []runtime.Probe, who runtim
 			return nil, ErrGone
 		}
 	}
+	s.raised = append(s.raised, semaphores.raise(failed)...)
 	return failed, nil
 }
 
@@ -277,6 +282,7 @@ func (s *session) attachMulti(ctx context.Context, g *group, probes []runtime.Pr
 	for _, p := range probes {
 		o.Addresses = append(o.Addresses, p.Offset)
 		o.Cookies = append(o.Cookies, p.Cookie)
+		o.RefCtrOffsets = append(o.RefCtrOffsets, p.Semaphore.Offset)
 	}
 	l, err := g.file.UprobeMulti(nil, g.prog, &o)
 	if err == nil {
@@ -313,7 +319,7 @@ func (s *session) attachSingle(ctx context.Context, g *group, pid int) ([]*runti
 		if stop {
 			return
 		}
-		l, err := g.file.Uprobe("", g.prog, &link.UprobeOptions{Address: p.Offset, Cookie: p.Cookie, PID: pid})
+		l, err := g.file.Uprobe("", g.prog, &link.UprobeOptions{Address: p.Offset, Cookie: p.Cookie, PID: pid, RefCtrOffset: p.Semaphore.Offset})
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {

@@ -132,6 +132,10 @@ type session struct {
 	links  []link.Link
 	forks  *forks // nil unless children are followed
 	held   *target.Command
+	// raised are the semaphores that the kernel has not counted in.
+	raised []counter
+	// samples are the descriptors of perf events.
+	samples []int
 }
 
 var errClosed = errors.New("kernel runtime: the session is closed")
@@ -158,8 +162,14 @@ func (s *session) Detach() error {
 }
 
 func (s *session) detach() error {
+	for _, fd := range s.samples {
+		_ = unix.Close(fd)
+	}
+	s.samples = nil
 	err := closeAll(s.links)
 	s.links = nil
+	lower(s.raised)
+	s.raised = nil
 	if s.forks != nil {
 		err = errors.Join(err, s.forks.detach())
 	}

@@ -226,8 +226,10 @@ func (p *process) plantModule(ctx context.Context, m *module, bias uint64, ms []
 			failed = append(failed, &runtime.ProbeError{Probe: pr, Err: x.err})
 		}
 	}
+	blind, err := p.raise(ctx, &a, m.probes, failed)
+	failed = append(failed, blind...)
 	m.without(failed)
-	return failed, nil
+	return failed, err
 }
 
 // heed looks after the modules when a thread has rung, or when it is time to look.

@@ -105,8 +105,8 @@ func (p *process) furnish(ctx context.Context, l *shm.Layout, image *jit.Image, 
 		return err
 	}
 	defer func() { err = errors.Join(err, p.resume()) }()
-	// A patch has two writes at most, and hardly ever pages of its own.
-	if p.journal, err = p.t.CreateJournal(ctx, 3*probes+256); err != nil {
+	// A patch has two writes at most, a semaphore perhaps, and hardly ever pages of its own.
+	if p.journal, err = p.t.CreateJournal(ctx, 4*probes+256); err != nil {
 		return err
 	}
 	if err := p.share(ctx, l); err != nil {

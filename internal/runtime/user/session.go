@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/runtime/user/fault"
@@ -202,6 +203,13 @@ func (s *session) attach(ctx context.Context, pid int, held *target.Command, pro
 		for _, pr := range at[m.path][m.place.addr] {
 			failed = append(failed, &runtime.ProbeError{Probe: pr, Err: m.err})
 		}
+	}
+	for i := range aims {
+		blind, err := p.raise(ctx, &aims[i], byPath[aims[i].path], failed)
+		if err != nil {
+			return nil, nil, err
+		}
+		failed = append(failed, blind...)
 	}
 	if err := p.guardReads(ctx); err != nil {
 		return nil, nil, err
@@ -424,6 +432,11 @@ func (s *session) Run(program string) error {
 	m := s.order[0].memory
 	s.mu.Unlock()
 	return s.programs.Run(program, m)
+}
+
+// Sample implements runtime.Session: what runs on the CPUs only the kernel knows.
+func (s *session) Sample(program string, _ time.Duration) error {
+	return fmt.Errorf("user runtime: sampling by %s: %w", program, errors.ErrUnsupported)
 }
 
 // Sum implements runtime.Map.

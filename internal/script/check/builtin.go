@@ -117,6 +117,13 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		if !inProcess() {
 			return nil
 		}
+		if s := c.h.site; c.h.point.Provider == ast.Usdt {
+			if n >= len(s.Args) {
+				c.errorf(x, "", "%s has %d arguments: arg0 is the first", s.Probe, len(s.Args))
+				return nil
+			}
+			return c.siteValue(n, &s.Args[n], x.Name, x)
+		}
 		if n >= len(argRegisters) {
 			c.errorf(x, "sargN are those on the stack", "only %d arguments are in registers", len(argRegisters))
 			return nil

@@ -383,6 +383,7 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 	bodies := map[string]*body{} // nil: not here
 	var firstErrs source.Errors
 	skipped, uses := 0, 0
+	names := map[string]bool{}
 	used := usedArgs(p)
 	for _, s := range c.sites[ap] {
 		key := siteKey(ap, s, used)
@@ -405,6 +406,7 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 			continue
 		}
 		uses++
+		names[s.Probe] = true
 		c.out.Uses = append(c.out.Uses, Use{Site: s, Handler: b.number, Roots: b.roots, Registers: b.registers, Result: b.result})
 		if b.entry != nil {
 			e := b.entry.body
@@ -417,7 +419,11 @@ func (c *checker) functions(p *ast.Probe, ap *ast.AttachPoint) {
 	case skipped > 0:
 		c.warnf(firstErrs[0].Span, firstErrs[0].Hint, "%d of %d places are left out: %s", skipped, skipped+uses, firstErrs[0].Msg)
 	}
-	if uses > 0 {
+	switch {
+	case uses == 0:
+	case ap.Provider == ast.Usdt: // each name is one, as bpftrace counts
+		c.out.Probes += len(names)
+	default:
 		c.out.Probes++
 	}
 }

@@ -237,6 +237,9 @@ func usedArgs(p *ast.Probe) map[string]bool {
 			case n.Name == "args" && !inField[n]:
 				note("*")
 			}
+			if _, ok := argNumber(n.Name, "arg"); ok { // a static probe's
+				note(n.Name)
+			}
 		}
 		return true
 	}

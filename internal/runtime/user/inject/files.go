@@ -42,7 +42,7 @@ func (j *Journal) Forget(ctx context.Context, f File) error {
 	return j.t.call(ctx, func(context.Context, time.Time) error {
 		for i := len(j.entries) - 1; i >= 0; i-- {
 			e := j.entries[i]
-			if e.live && (e.kind == kindPatch && f.has(e.addr) || e.kind == kindFile && e.addr == f.Start) {
+			if e.live && (e.kind == kindPatch && f.has(e.addr) || e.kind == kindFile && e.addr == f.Start || e.kind == kindSema && e.inode == f.Inode) {
 				if err := j.retire(i); err != nil {
 					return err
 				}

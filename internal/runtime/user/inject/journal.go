@@ -34,11 +34,11 @@ import (
 //	64           the entries, 64 bytes each:
 //	 0  u64      address
 //	 8  u8       state: 0 free or put back, 1 in place or about to be
-//	 9  u8       kind: 1 patch, 2 region, 3 region that may not be there yet, 4 file
+//	 9  u8       kind: 1 patch, 2 region, 3 region that may not be there yet, 4 file, 5 semaphore
 //	10  u8       length of a patch, at most 24
 //	11  5 bytes  0
 //	16  24 bytes a patch's old bytes; a region's or a file's size, as u64
-//	24           a file's inode, as u64
+//	24           a file's or semaphore's inode, as u64
 //	32           where in the file, as u64
 //	40  24 bytes a patch's new bytes
 //
@@ -71,6 +71,7 @@ const (
 	kindRegion = 2
 	kindAhead  = 3
 	kindFile   = 4
+	kindSema   = 5
 )
 
 // ErrJournal: what was found is no journal, or damaged.
@@ -122,7 +123,7 @@ func decodeEntry(b []byte) (entry, error) {
 		return e, fmt.Errorf("%w: state %d", ErrJournal, b[8])
 	case e.kind == kindRegion || e.kind == kindAhead:
 		e.size = binary.LittleEndian.Uint64(b[16:])
-	case e.kind == kindFile:
+	case e.kind == kindFile || e.kind == kindSema:
 		e.size = binary.LittleEndian.Uint64(b[16:])
 		e.inode, e.offset = binary.LittleEndian.Uint64(b[24:]), binary.LittleEndian.Uint64(b[32:])
 	case e.kind == kindPatch && b[10] > 0 && b[10] <= MaxPatch:
@@ -459,6 +460,9 @@ func (j *Journal) Restore(ctx context.Context) (restored int, conflicts []*Confl
 func (j *Journal) restore() (restored int, conflicts []*ConflictError, err error) {
 	gone, err := j.gone()
 	if err != nil {
+		return 0, nil, err
+	}
+	if err := j.lower(); err != nil {
 		return 0, nil, err
 	}
 	for i := len(j.entries) - 1; i >= 0; i-- {

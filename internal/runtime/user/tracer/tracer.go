@@ -155,6 +155,11 @@ func (*session) Detach() error  { return nil }
 // Run implements runtime.Session.
 func (s *session) Run(program string) error { return s.programs.Run(program, s.memory) }
 
+// Sample implements runtime.Session: what runs on the CPUs only the kernel knows.
+func (*session) Sample(program string, _ time.Duration) error {
+	return fmt.Errorf("sampling by %s: %w", program, errors.ErrUnsupported)
+}
+
 // idleEvery is how often the ring is looked at.
 const idleEvery = 2 * time.Millisecond
 
