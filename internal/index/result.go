@@ -32,7 +32,7 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 		r.Missing = ambiguous
 		return r
 	}
-	candidates := in.predictions(ix, p, t)
+	candidates := in.predictions(ix, fl, p, t)
 	if changed || len(candidates) == 0 {
 		r.Missing = changedSignature
 		return r
@@ -47,7 +47,7 @@ func (in *Instance) result(ix *Index, fl *flow, p *Plan) *Result {
 	case place.Kind == abi.Nowhere:
 	case place.Kind == abi.Unclear:
 		r.Missing = "unsupported: " + place.Why
-	case place.Kind == abi.Indirect && in.takesResultPointer(ix, p, t) && in.inMemory(fl, p, r, place):
+	case place.Kind == abi.Indirect && in.takesResultPointer(ix, fl, p, t) && in.inMemory(fl, p, r, place):
 	case !in.returned(ix, fl, p, place):
 		r.Missing = "unsupported: result may have been removed"
 	default:
@@ -76,7 +76,7 @@ func (in *Instance) inMemory(fl *flow, p *Plan, r *Result, place abi.Place) bool
 // predictions are the places of the result that the ABI has where it has the
 // parameters that are located in registers. Without one the signature is no longer the
 // source's.
-func (in *Instance) predictions(ix *Index, p *Plan, result *types.Type) []abi.Place {
+func (in *Instance) predictions(ix *Index, fl *flow, p *Plan, result *types.Type) []abi.Place {
 	ts := make([]*types.Type, len(p.Params))
 	at := make([]location.Place, len(p.Params))
 	for i := range p.Params {
@@ -87,7 +87,7 @@ func (in *Instance) predictions(ix *Index, p *Plan, result *types.Type) []abi.Pl
 next:
 	for _, c := range ix.rules(in).Predict(ts, result) {
 		for i, want := range c.Params {
-			if want.Kind != abi.Unclear && elsewhere(at[i], want) {
+			if want.Kind != abi.Unclear && (elsewhere(at[i], want) || fl.storedElsewhere(&p.Params[i], at[i], want)) {
 				continue next
 			}
 		}
@@ -113,7 +113,7 @@ func (ix *Index) rules(in *Instance) abi.Rules {
 
 // takesResultPointer says whether a parameter stands where it does only because the
 // pointer to the result comes before it.
-func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) bool {
+func (in *Instance) takesResultPointer(ix *Index, fl *flow, p *Plan, result *types.Type) bool {
 	ts := make([]*types.Type, len(p.Params))
 	for i := range p.Params {
 		ts[i] = p.Params[i].Type
@@ -121,7 +121,9 @@ func (in *Instance) takesResultPointer(ix *Index, p *Plan, result *types.Type) b
 	without := ix.rules(in).Predict(ts, nil)
 	for i := range p.Params {
 		at, _ := ix.locate(&p.Params[i], in.Low(), in.Low())
-		if !slices.ContainsFunc(without, func(c abi.Prediction) bool { return c.Params[i].Kind == abi.Unclear || !elsewhere(at, c.Params[i]) }) {
+		if !slices.ContainsFunc(without, func(c abi.Prediction) bool {
+			return c.Params[i].Kind == abi.Unclear || !elsewhere(at, c.Params[i]) && !fl.storedElsewhere(&p.Params[i], at, c.Params[i])
+		}) {
 			return true
 		}
 	}
@@ -209,6 +211,20 @@ func elsewhere(got location.Place, want abi.Place) bool {
 		}
 	}
 	return false
+}
+
+// storedElsewhere is as elsewhere for a parameter in a slot of the frame, as one is whose
+// address is taken (an argument of format!): what counts is where it is stored from.
+func (fl *flow) storedElsewhere(p *Param, got location.Place, want abi.Place) bool {
+	if len(got.Pieces) != 1 || got.Pieces[0].Kind != location.Memory || got.Pieces[0].Expr.Uses(location.OpDeref) || want.Kind != abi.Direct {
+		return false
+	}
+	sources, _ := fl.sources(p, got)
+	return slices.ContainsFunc(sources, func(r run) bool {
+		return r.bytes[1] > 0 && slices.ContainsFunc(want.Location.Pieces, func(w location.Piece) bool {
+			return w.Kind == location.Register && int64(w.Offset) == r.bytes[0] && hardware(w.Reg) != r.from
+		})
+	})
 }
 
 // pointerReg is the register that holds the address of a value in memory, -1 if no
