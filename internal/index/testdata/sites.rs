@@ -65,6 +65,14 @@ fn either(a: u32, b: u64) -> u64 {
     }
 }
 
+/// Its parameters are stored in the frame; the result's address stays in its register.
+#[inline(never)]
+fn labelled(id: u64, at: i64) -> Point {
+    black_box(&id);
+    black_box(&at);
+    Point { x: id as i64, y: at, z: 9 }
+}
+
 /// Inlined at one place.
 #[inline(always)]
 fn once(x: u32) -> u32 {
@@ -120,6 +128,7 @@ pub extern "C" fn _start() -> ! {
     let n = black_box(1u32);
     let p = mirror(Point { x: n as i64, y: 2, z: 3 });
     black_box(p.x + p.y + p.z);
+    black_box(labelled(n as u64, black_box(7)).y);
     black_box(add(n, 2) + tail(n) + spilled(n) + caller(n) + table(n));
     black_box(second(n as u64, 2) + either(n, 4) + length(black_box("abc")) as u64);
     loop {}
