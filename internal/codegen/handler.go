@@ -193,7 +193,9 @@ func (g *handler) main() error {
 	g.vars = make([]int, len(g.h.Vars))
 	for i, t := range g.h.Vars {
 		g.vars[i] = g.temp(t.Size)
-		g.zero(g.vars[i], t.Size)
+		if !g.assigned(i) {
+			g.zero(g.vars[i], t.Size)
+		}
 	}
 	if g.item != nil {
 		g.head()

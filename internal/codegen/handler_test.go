@@ -220,6 +220,38 @@ func TestHandlers(t *testing.T) {
 				&ir.If{Cond: a, Then: nil, Else: []ir.Stmt{set(a, num64(3))}}, s.say(&ir.Cond{T: ir.I64, C: test(ir.Eq, a, num64(3)), X: num64(10), Y: num64(20)}),
 				&ir.If{Cond: num64(1), Then: []ir.Stmt{&ir.Return{}}}, s.say(num64(99)))
 		}, "1\n20\n"},
+		{"decisions", func(s *scripting) {
+			// Whatever a condition is made of: as one, and as a number.
+			a, b := s.local(ir.I64), s.local(ir.U64)
+			s.add(set(a, num64(-1)), set(b, word(ir.U64, 7)))
+			yes, no := test(ir.Lt, a, num64(0)), test(ir.Lt, b, word(ir.U64, 7))
+			not := func(x ir.Expr) ir.Expr { return un(ir.Not, ir.BoolType, x) }
+			for _, c := range []ir.Expr{yes, no, not(yes), not(no), a, not(a), test(ir.Gt, a, b), test(ir.Le, b, b), test(ir.Ne, a, num64(1<<40)),
+				test(ir.LAnd, yes, no), test(ir.LAnd, yes, not(no)), test(ir.LOr, no, no), test(ir.LOr, no, b), not(test(ir.LAnd, yes, no)), not(test(ir.LOr, no, yes)),
+				test(ir.LAnd, test(ir.LOr, no, yes), not(test(ir.LAnd, no, yes))), test(ir.Eq, str("a"), str("a")), not(test(ir.Ne, str("a"), str("b"))), num64(1), not(num64(1))} {
+				said := s.local(ir.I64)
+				s.add(&ir.If{Cond: c, Then: []ir.Stmt{set(said, num64(1))}, Else: []ir.Stmt{set(said, num64(0))}},
+					s.say(said, &ir.Cond{T: ir.I64, C: c, X: num64(1), Y: num64(0)}, cast(ir.I64, cast(ir.BoolType, c))))
+			}
+		}, "1 1 1\n0 0 0\n0 0 0\n1 1 1\n1 1 1\n0 0 0\n0 0 0\n1 1 1\n1 1 1\n" +
+			"0 0 0\n1 1 1\n0 0 0\n1 1 1\n1 1 1\n0 0 0\n1 1 1\n1 1 1\n0 0 0\n1 1 1\n0 0 0\n"},
+		{"nothing is left over", func(s *scripting) {
+			// Variables that are assigned first are not zeros before, and keys have no bytes that
+			// nobody wrote: the frame is one that others have used.
+			tt := ir.TupleOf(nil, []*ir.Type{ir.U8, ir.TextType(11), ir.U32})
+			m := s.table(tt, ir.I64)
+			v, w, x := s.local(tt), s.local(ir.TextType(11)), s.local(ir.I64)
+			mk := func(k string) ir.Expr {
+				return &ir.MakeTuple{T: tt, Elems: []ir.Expr{word(ir.U8, 255), str(k), word(ir.U32, 1)}}
+			}
+			big := s.local(ir.TextType(700))
+			s.add(set(big, str(strings.Repeat("x", 600))), s.say(big),
+				&ir.SetMap{Map: m, Key: mk("longer than"), X: num64(1)}, set(v, mk("k")), &ir.SetMap{Map: m, Key: v, X: num64(2)},
+				&ir.If{Cond: num64(1), Then: []ir.Stmt{set(x, bin(ir.Add, x, num64(5)))}}, set(w, str("longer")), set(w, str("k")),
+				s.say(&ir.MapGet{T: ir.I64, Map: m, Key: mk("k")}, &ir.MapLen{Map: m}, test(ir.Eq, v, mk("k")), x, w))
+			k := s.table(ir.I32, ir.I16)
+			s.add(&ir.SetMap{Map: k, Key: word(ir.I32, -2), X: word(ir.I16, -3)}, s.say(&ir.MapGet{T: ir.I16, Map: k, Key: cast(ir.I32, word(ir.I32, -2))}, &ir.MapLen{Map: k}))
+		}, fmt.Sprintf("%q\n2 2 1 5 \"k\"\n-3 1\n", strings.Repeat("x", 600))},
 		{"texts", func(s *scripting) {
 			a := s.local(ir.TextType(64))
 			s.add(set(a, str("hello world")))

@@ -50,8 +50,8 @@ func (g *handler) emitEvent(s *ir.Emit) {
 	}
 	size := record.HeaderSize + fixed
 	image := g.temp(size)
-	for i := 0; i < record.HeaderSize; i += 8 {
-		f.storeImm(r7, image+i, 0, u64)
+	for _, off := range []int{record.OffCFA, record.OffComm, record.OffComm + 8, record.OffFailed} {
+		f.storeImm(r7, image+off, 0, u64)
 	}
 	p := plan{kind: program.Run, fixed: fixed, cfaBad: true}
 	bits := 0
@@ -62,15 +62,7 @@ func (g *handler) emitEvent(s *ir.Emit) {
 		if t.Kind != ir.Value {
 			off := room(max(t.Size, 8))
 			at := image + record.HeaderSize + off
-			if t.Scalar() {
-				g.scalar(x)
-				f.store(r7, at, r0, u64)
-			} else {
-				if t.Size%8 != 0 {
-					f.storeImm(r7, at+t.Size&^7, 0, u64)
-				}
-				g.into(x, t, at)
-			}
+			g.whole(x, t, at)
 			out.Offs = append(out.Offs, off)
 			g.release(mark)
 			continue
@@ -102,7 +94,7 @@ func (g *handler) emitEvent(s *ir.Emit) {
 	f.storeImm(r7, image+record.OffVersion, record.Version, u32)
 	f.storeImm(r7, image+record.OffLength, int64(size), u32)
 	f.storeImm(r7, image+record.OffCookie, int64(number), u64)
-	f.storeImm(r7, image+record.OffItem, record.ScriptItem, u16)
+	f.storeImm(r7, image+record.OffItem, record.ScriptItem, u64) // and flags, regions
 	f.load(r1, r7, headIDs, u64)
 	f.store(r7, image+record.OffPID, r1, u64)
 	if g.needs.cfa {

@@ -2,6 +2,7 @@ package codegen
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/runtime"
@@ -34,8 +35,7 @@ func (g *handler) scalar(x ir.Expr) {
 		g.binary(x)
 	case *ir.Cond:
 		no, end := g.label("no"), g.label("end")
-		g.scalar(x.C)
-		f.emit(asm.JEq.Imm(r0, 0, no))
+		g.branch(x.C, false, no)
 		g.scalar(x.X)
 		f.jump(end)
 		f.place(no)
@@ -195,6 +195,14 @@ func (g *handler) binary(x *ir.Binary) {
 	}
 	switch x.Op {
 	case ir.Div, ir.Mod:
+		if short && imm != 0 && !signed {
+			op := asm.Div
+			if x.Op == ir.Mod {
+				op = asm.Mod
+			}
+			f.emit(op.Imm(r0, imm))
+			break
+		}
 		if short {
 			f.imm(r2, int64(imm))
 		}
@@ -306,15 +314,14 @@ func (g *handler) into(x ir.Expr, t *ir.Type, at int) {
 		g.literal(b, at)
 	case *ir.Cond:
 		no, end := g.label("no"), g.label("end")
-		g.scalar(x.C)
-		f.emit(asm.JEq.Imm(r0, 0, no))
+		g.branch(x.C, false, no)
 		g.into(x.X, t, at)
 		f.jump(end)
 		f.place(no)
 		g.into(x.Y, t, at)
 		f.place(end)
 	case *ir.MakeTuple:
-		g.zero(at, t.Size)
+		g.gaps(t, at)
 		for i, e := range x.Elems {
 			et, off := t.Elem, 0
 			if t.Kind == ir.Tuple {
@@ -406,6 +413,29 @@ func (g *handler) fill(own, t *ir.Type, at int, write func(at int)) {
 	}
 }
 
+// gaps clears the words of a tuple or an array in which there are bytes that belong to no
+// part of it.
+func (g *handler) gaps(t *ir.Type, at int) {
+	size := align8(t.Size)
+	part := make([]bool, size)
+	mark := func(off, n int) {
+		for i := off; i < off+n; i++ {
+			part[i] = true
+		}
+	}
+	if t.Kind == ir.Array {
+		mark(0, t.Size)
+	}
+	for _, f := range t.Fields {
+		mark(f.Off, f.Type.Size)
+	}
+	for i := 0; i < size; i += 8 {
+		if slices.Contains(part[i:i+8], false) {
+			g.f.storeImm(r7, at+i, 0, u64)
+		}
+	}
+}
+
 // literal stores bytes, a multiple of 8.
 func (g *handler) literal(b []byte, at int) {
 	for i := 0; i < len(b); i += 8 {
@@ -421,11 +451,7 @@ func (g *handler) literal(b []byte, at int) {
 
 // require ends the handler unless c holds.
 func (g *handler) require(c ir.Expr) {
-	ok := g.label("ok")
-	g.scalar(c)
-	g.f.emit(asm.JNE.Imm(r0, 0, ok))
-	g.f.jump(g.endAs(runtime.OtherVariant))
-	g.f.place(ok)
+	g.branch(c, false, g.endAs(runtime.OtherVariant))
 }
 
 // endAs is a label at which the handler ends for a fault that is counted.

@@ -29,6 +29,10 @@ func (g *handler) stmt(s ir.Stmt) {
 			f.store(r7, g.vars[s.Slot], r0, asmSize(t.Size))
 			return
 		}
+		if !mentions(s.X, s.Slot) {
+			g.into(s.X, t, g.vars[s.Slot])
+			return
+		}
 		tmp := g.value(s.X, t)
 		g.copy(g.vars[s.Slot], tmp, t.Size)
 	case *ir.SetMap:
@@ -44,8 +48,7 @@ func (g *handler) stmt(s ir.Stmt) {
 		f.helper(asm.FnMapDeleteElem)
 	case *ir.If:
 		no, end := g.label("else"), g.label("endif")
-		g.scalar(s.Cond)
-		f.emit(asm.JEq.Imm(r0, 0, no))
+		g.branch(s.Cond, false, no)
 		g.stmts(s.Then)
 		f.jump(end)
 		f.place(no)
@@ -55,8 +58,7 @@ func (g *handler) stmt(s ir.Stmt) {
 		f.imm(r1, ir.MaxLoop)
 		g.loop(asm.FnLoop, "while", func() {
 			if s.Cond != nil {
-				g.scalar(s.Cond)
-				g.f.emit(asm.JEq.Imm(r0, 0, g.brk))
+				g.branch(s.Cond, false, g.brk)
 			}
 			g.stmts(s.Body)
 		}, num("index"), ptr("loop"))
@@ -274,11 +276,26 @@ func (g *handler) copy(to, from, n int) {
 func (g *handler) key(m int, x ir.Expr) int {
 	mm := g.s.Maps[m]
 	at := g.temp(keySize(mm))
-	g.zero(at, keySize(mm))
-	if mm.Key != nil {
-		g.into(x, mm.Key, at)
+	if mm.Key == nil {
+		g.zero(at, keySize(mm))
+	} else {
+		g.whole(x, mm.Key, at)
 	}
 	return at
+}
+
+// whole stores a value that is looked at in words: a scalar as one, and what is longer with
+// zeros up to the next multiple of 8.
+func (g *handler) whole(x ir.Expr, t *ir.Type, at int) {
+	if t.Scalar() {
+		g.scalar(x)
+		g.f.store(r7, at, r0, u64)
+		return
+	}
+	if t.Size%8 != 0 {
+		g.f.storeImm(r7, at+t.Size&^7, 0, u64)
+	}
+	g.into(x, t, at)
 }
 
 // update makes r0 what storing the value at a place of the frame gives.
@@ -315,8 +332,7 @@ func (g *handler) setMap(m int, k, x ir.Expr) {
 		return
 	}
 	value := g.temp(valueSize(vt))
-	g.zero(value, valueSize(vt))
-	g.into(x, vt, value)
+	g.whole(x, vt, value)
 	key := g.key(m, k)
 	g.update(m, key, value, updateAny)
 	g.full()
