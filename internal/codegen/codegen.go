@@ -183,6 +183,9 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 	if len(shapes) > 1<<16 {
 		return nil, fmt.Errorf("codegen: %d shapes", len(shapes))
 	}
+	if p.Script != nil {
+		c.Single = singles(p.Script)
+	}
 	for i, s := range shapes {
 		g := generator{c: c, p: p, o: o, cs: cs, sizes: sz, number: i, shape: s}
 		ins, err := g.program()

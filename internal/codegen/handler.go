@@ -356,7 +356,6 @@ func (c *Compiled) handlers(p *program.Program, o Options, cs *classes, sz sizes
 	if s == nil {
 		return nil
 	}
-	c.Single = singles(s)
 	byKey := map[string]string{}
 	add := func(name string, h *ir.Handler, it *program.Item, samples bool) error {
 		g := handler{c: c, p: p, s: s, o: o, cs: cs, sizes: sz, name: name, h: h, item: it, samples: samples}
