@@ -163,7 +163,9 @@ func (p *Process) Maps() ([]Mapping, error) {
 	if err != nil {
 		return nil, fmt.Errorf("process %d: %w", p.PID, gone(err))
 	}
-	if !p.Alive() {
+	// One that is about to end, or whose leader has, has no memory left; nor can be told
+	// what it has while it executes a program.
+	if len(b) == 0 || !p.Alive() {
 		return nil, fmt.Errorf("process %d: %w", p.PID, ErrGone)
 	}
 	return parseMaps(b), nil

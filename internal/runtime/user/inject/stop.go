@@ -166,6 +166,7 @@ func (t *Tracee) stopAll(ctx context.Context, deadline time.Time, ranges []Range
 			return fmt.Errorf("process %d: %w: %d threads do not stop", t.pid, ErrBusy, waiting)
 		}
 		if waiting > 0 {
+			t.bury()
 			p.pause()
 		}
 	}

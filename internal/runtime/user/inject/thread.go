@@ -60,38 +60,95 @@ func ptrace(request, tid int, addr, data uintptr) error {
 }
 
 // wait returns the next stop of a thread if there is one. Only threads of this tracer
-// are waited for, each by its id, so that no other child's status is taken, nor the
-// leader's end if that is this process's own child, which someone else waits for.
+// are waited for, so that no other child's status is taken, nor the leader's end if that is
+// this process's own child, which someone else waits for: that is looked at only.
 func (t *Tracee) wait(th *thread) (s stop, ok bool, err error) {
-	flags := unix.WSTOPPED | unix.WNOHANG | unix.WALL | unix.WNOTHREAD
-	if !t.child || th.tid != th.pid {
+	flags := unix.WSTOPPED | unix.WALL
+	if !t.awaited(th.tid) {
 		flags |= unix.WEXITED
 	}
+	c, err := waitid(unix.P_PID, th.tid, flags)
+	if err == nil && c.pid == 0 && t.awaited(th.tid) {
+		c, err = waitid(unix.P_PID, th.tid, unix.WEXITED|unix.WNOWAIT|unix.WALL)
+		if !c.end() {
+			c.pid = 0 // it has stopped just now
+		}
+	}
+	if err == unix.ECHILD {
+		return s, false, ErrGone
+	}
+	if err != nil {
+		return s, false, os.NewSyscallError("waitid", err)
+	}
+	if c.pid == 0 {
+		return s, false, nil
+	}
+	if c.end() {
+		return stop{}, true, nil
+	}
+	return stop{sig: c.status & 0xff, event: c.status >> 8}, true, nil
+}
+
+// awaited reports whether it is for another thread of this process to wait for an end.
+func (t *Tracee) awaited(tid int) bool { return t.child && tid == t.pid }
+
+// change is what waitid tells; pid is 0 if that is nothing.
+type change struct{ pid, code, status int }
+
+// end: CLD_EXITED, CLD_KILLED or CLD_DUMPED.
+func (c change) end() bool { return c.code >= 1 && c.code <= 3 }
+
+// waitid looks for a change of what this thread traces, or is the parent of. Stops of what
+// it traces are told even if they are not asked for (wait_task_stopped in the kernel's
+// kernel/exit.c).
+func waitid(which, id, flags int) (c change, err error) {
 	// siginfo_t: si_code at 8, si_pid at 16, si_status at 24
 	// (include/uapi/asm-generic/siginfo.h).
 	var info [128]byte
 	for {
-		_, _, e := unix.RawSyscall6(unix.SYS_WAITID, unix.P_PID, uintptr(th.tid), uintptr(unsafe.Pointer(&info)), uintptr(flags), 0, 0)
+		_, _, e := unix.RawSyscall6(unix.SYS_WAITID, uintptr(which), uintptr(id), uintptr(unsafe.Pointer(&info)), uintptr(flags|unix.WNOHANG|unix.WNOTHREAD), 0, 0)
 		if e == unix.EINTR {
 			continue
 		}
-		if e == unix.ECHILD {
-			return s, false, ErrGone
-		}
 		if e != 0 {
-			return s, false, os.NewSyscallError("waitid", e)
+			return c, e
 		}
-		break
+		at := func(off int) int { return int(int32(binary.LittleEndian.Uint32(info[off:]))) }
+		return change{pid: at(16), code: at(8), status: at(24)}, nil
 	}
-	if binary.LittleEndian.Uint32(info[16:]) == 0 {
-		return s, false, nil
+}
+
+// bury takes notice of the end of all that this tracer traces, also of what died when it
+// was about to be let go, or as it began, before it was known of. For a dead thread stays
+// as long as its tracer has not taken notice, and its process with it, of whose end its
+// parent hears nothing (ptrace(2), "Death under ptrace").
+func (t *Tracee) bury() {
+	for {
+		// Without WALL, for WCLONE means all that is traced, but of this thread's own
+		// children none that fork made (eligible_child in the kernel's kernel/exit.c).
+		c, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOWAIT|unix.WCLONE)
+		if err != nil || c.pid == 0 {
+			return
+		}
+		th := t.threads[c.pid]
+		if !c.end() {
+			if th == nil { // its parent died before it told of it
+				t.threads[c.pid] = &thread{tid: c.pid, pid: tgid(c.pid)}
+			}
+			return // who waits for it will see it
+		}
+		if !t.awaited(c.pid) {
+			_, _ = waitid(unix.P_PID, c.pid, unix.WEXITED|unix.WALL)
+		}
+		if th != nil && th == t.worker {
+			t.worker = nil
+		}
+		delete(t.threads, c.pid)
+		if c.pid == t.pid { // all of its threads have, therefore
+			t.fail(ErrGone)
+			return
+		}
 	}
-	st := int(int32(binary.LittleEndian.Uint32(info[24:])))
-	switch int32(binary.LittleEndian.Uint32(info[8:])) {
-	case 1, 2, 3: // CLD_EXITED, CLD_KILLED, CLD_DUMPED
-		return stop{}, true, nil
-	}
-	return stop{sig: st & 0xff, event: st >> 8}, true, nil
 }
 
 // patience waits between two looks: it yields at first, for most stops take
@@ -133,8 +190,11 @@ func (t *Tracee) await(ctx context.Context, th *thread, deadline time.Time) (sto
 			}
 			return s, nil
 		}
-		if n%64 == 63 && !living(th.tid) {
-			return s, t.lost(th, ErrGone)
+		if n%64 == 63 {
+			t.bury()
+			if !living(th.tid) {
+				return s, t.lost(th, ErrGone)
+			}
 		}
 		if err := ctx.Err(); err != nil {
 			return s, context.Cause(ctx)
@@ -163,6 +223,7 @@ func (t *Tracee) lost(th *thread, err error) error {
 				err = serr
 				break
 			}
+			t.bury() // who executes waits for the end of the others
 			time.Sleep(time.Millisecond)
 		}
 		t.fail(err)
@@ -379,8 +440,10 @@ func (t *Tracee) leave(th *thread) {
 }
 
 // pump serves the threads that are seized and run: a leader that has not been stopped
-// yet, and what StopAll left alone and has now come out of the kernel.
+// yet, and what StopAll left alone and has now come out of the kernel; and those that have
+// ended.
 func (t *Tracee) pump() {
+	t.bury()
 	for _, th := range t.threads {
 		for !th.stopped {
 			s, ok, err := t.wait(th)

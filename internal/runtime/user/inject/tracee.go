@@ -75,7 +75,7 @@ func attach(ctx context.Context, pid int, opts uintptr) (*Tracee, error) {
 	}
 	p, err := target.Open(pid)
 	if err != nil {
-		if errors.Is(err, target.ErrGone) {
+		if errors.Is(err, target.ErrGone) || errors.Is(err, target.ErrNoExecutable) { // it had one
 			err = fmt.Errorf("process %d: %w", pid, ErrGone)
 		}
 		return nil, err
@@ -129,7 +129,7 @@ func (t *Tracee) run(opts uintptr, started chan<- error) {
 			if d, ok := r.ctx.Deadline(); ok && d.Before(deadline) {
 				deadline = d
 			}
-			r.done <- r.do(r.ctx, deadline)
+			r.done <- t.verdict(r.do(r.ctx, deadline))
 		case <-tick.C:
 			t.pump()
 		}
@@ -161,21 +161,36 @@ func (t *Tracee) begin(opts uintptr) error {
 
 // seizeLeader makes the process this tracer's.
 func (t *Tracee) seizeLeader(opts uintptr) error {
-	if err := t.seize(t.pid, opts); err != nil {
-		switch {
-		case err == unix.ESRCH:
+	var p patience
+	for begin := time.Now(); ; p.pause() {
+		err := t.seize(t.pid, opts)
+		switch err {
+		case nil:
+			t.worker = &thread{tid: t.pid, pid: t.pid}
+			t.threads[t.pid] = t.worker
+			return nil
+		case unix.ESRCH:
 			return fmt.Errorf("process %d: %w", t.pid, ErrGone)
-		case err == unix.EPERM || err == unix.EACCES:
-			if e := refuse(t.pid); e != nil { // someone was faster
-				return fmt.Errorf("process %d: %w", t.pid, e)
-			}
+		case unix.EPERM, unix.EACCES:
+		default:
+			return fmt.Errorf("process %d: ptrace seize: %w", t.pid, err)
+		}
+		// That is also the answer for a leader that is dead, as it is for a moment while
+		// another of its threads executes a program, and for one that is about to die, so that
+		// this tracer could not let it go.
+		t.bury()
+		why := refuse(t.pid)
+		if why != nil && !errors.Is(why, ErrGone) && !t.ours(t.pid) {
+			return fmt.Errorf("process %d: %w", t.pid, why) // someone was faster
+		}
+		if t.same() == nil && time.Since(begin) < leaderWait {
+			continue
+		}
+		if why == nil {
 			return permission(t.pid, err)
 		}
-		return fmt.Errorf("process %d: ptrace seize: %w", t.pid, err)
+		return fmt.Errorf("process %d: %w", t.pid, ErrGone)
 	}
-	t.worker = &thread{tid: t.pid, pid: t.pid}
-	t.threads[t.pid] = t.worker
-	return nil
 }
 
 // again makes a process this tracer's that was let go by Resume, if it is still the same
@@ -189,20 +204,14 @@ func (t *Tracee) again() error {
 		t.worker = th
 		return nil
 	}
-	// A leader whose other thread executes a program is dead for a moment.
-	var err error
-	var p patience
-	for begin := time.Now(); time.Since(begin) < leaderWait; p.pause() {
-		err = t.seizeLeader(options)
-		if err == nil || errors.Is(err, ErrGone) || errors.Is(err, os.ErrPermission) {
-			if serr := t.same(); serr != nil {
-				t.fail(serr)
-				return t.err
-			}
+	err := t.seizeLeader(options)
+	if serr := t.same(); serr != nil {
+		t.fail(serr)
+		if err == nil { // to be let go of when it has stopped
+			t.worker = nil
+			_ = ptrace(unix.PTRACE_INTERRUPT, t.pid, 0, 0)
 		}
-		if !errors.Is(err, ErrGone) && !errors.Is(err, os.ErrPermission) {
-			break
-		}
+		return t.err
 	}
 	return err
 }
@@ -276,6 +285,22 @@ func (t *Tracee) call(ctx context.Context, do func(context.Context, time.Time) e
 	}
 	// The tracer minds ctx, and never waits without a bound.
 	return <-r.done
+}
+
+// verdict has whatever failed fail for the end of the process, if that has ended: its memory
+// is gone before it is, and what is known of it in /proc.
+func (t *Tracee) verdict(err error) error {
+	if err == nil || t.err != nil || errors.Is(err, ErrGone) {
+		return err
+	}
+	why := t.same()
+	if why == nil && !running(t.pid) {
+		why = ErrGone
+	}
+	if why == nil {
+		return err
+	}
+	return fmt.Errorf("process %d: %w: %w", t.pid, why, err)
 }
 
 // fail notes that the process is lost: what is left is to detach.

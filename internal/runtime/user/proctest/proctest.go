@@ -99,9 +99,11 @@ func Start(t testing.TB, file string, args ...string) *Process {
 		t.Fatal(err)
 	}
 	r.Close()
+	pidfd := -1 // for the number may be another's by then
 	t.Cleanup(func() {
-		if p.PID != 0 {
-			_ = unix.Kill(p.PID, unix.SIGKILL)
+		if pidfd >= 0 {
+			_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+			_ = unix.Close(pidfd)
 		}
 		_ = shell.Process.Kill()
 		p.In.Close()
@@ -112,6 +114,9 @@ func Start(t testing.TB, file string, args ...string) *Process {
 	p.Ready = p.Line()
 	if _, err := fmt.Sscanf(p.Ready, "ready %d", &p.PID); err != nil {
 		t.Fatalf("%q: %v", p.Ready, err)
+	}
+	if fd, err := unix.PidfdOpen(p.PID, 0); err == nil {
+		pidfd = fd
 	}
 	return p
 }
