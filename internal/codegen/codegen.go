@@ -148,6 +148,9 @@ func Compile(p *program.Program, o Options) (*Compiled, error) {
 		Spec:   &ebpf.CollectionSpec{Maps: make(map[string]*ebpf.MapSpec), Programs: make(map[string]*ebpf.ProgramSpec)},
 		Schema: &record.Schema{Probes: make([]record.Probe, len(p.Probes)), Classes: cs.ids(), Objects: cs.objects, Limits: p.Limits},
 	}
+	if p.Script != nil {
+		c.Single = singles(p.Script) // which predicates of items ask for too
+	}
 	var (
 		shapes []*shape
 		byKey  = make(map[string]*shape)
