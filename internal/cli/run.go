@@ -67,7 +67,7 @@ Parameters ($1, $2, …) stand behind the script, before --.`,
 	s.BoolVarP(&f.verbose, "verbose", "v", false, "say more on standard error")
 	s.StringVarP(&f.start, "cmd", "c", "", "start `COMMAND`, its arguments parted by spaces, and trace it")
 	s.BoolVar(&f.unsafe, "unsafe", false, "allow what may harm: system(), signal()")
-	s.BoolVarP(&f.warnAll, "warnings", "k", false, "say how many reads of memory failed")
+	s.BoolVarP(&f.warnAll, "warnings", "k", false, "warn where a map's element is not there, and say how many reads of memory failed")
 	s.StringVar(&f.dump, "dump", "", "show a stage in place of running, `ast|program|bpf|sites`")
 	complete(cmd, "dump", "ast", "program", "bpf", "sites")
 	s.BoolVar(&f.noWarn, "no-warnings", false, "say nothing of what is only doubtful, warnf() included")
@@ -137,7 +137,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if len(f.pids) > 0 && len(f.command) > 0 {
 		return usageError("trace them in runs of their own", "-p and a command can't be mixed")
 	}
-	sc := session.Script{Named: named, Unsafe: f.unsafe, NoWarnings: f.noWarn, Dump: f.dump, NoMaps: f.noMaps}
+	sc := session.Script{Named: named, Unsafe: f.unsafe, NoWarnings: f.noWarn, Settings: environment(), Lookups: f.warnAll && !f.noWarn, Dump: f.dump, NoMaps: f.noMaps}
 	switch {
 	case len(f.texts) > 0:
 		sc.Name, sc.Text = "stdin", strings.Join(f.texts, "\n")
@@ -231,6 +231,17 @@ func (f *runFlags) attached(stderr io.Writer, o output.Output, a event.Attached)
 	}
 	_, err := fmt.Fprintf(stderr, "Attached %d probe%s\n", a.Probes, s)
 	return err
+}
+
+// environment has the settings that bpftrace takes from there.
+func environment() map[string]string {
+	all := map[string]string{}
+	for _, kv := range os.Environ() {
+		if name, value, _ := strings.Cut(kv, "="); value != "" && strings.HasPrefix(name, "BPFTRACE_") {
+			all[name] = value
+		}
+	}
+	return all
 }
 
 // read is a script's text; - is standard input.

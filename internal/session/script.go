@@ -34,11 +34,13 @@ type Script struct {
 	Params     []string          // positional
 	Named      map[string]string // named; "" is the value of one that has none
 	Unsafe     bool
-	JSON       bool // what it says is JSON
-	NoWarnings bool // warnf is not heard
-	NoMaps     bool // maps are not printed at the end
-	DryRun     bool // nothing is attached
-	Hidden     bool // hits for which a predicate does not hold are counted
+	JSON       bool              // what it says is JSON
+	NoWarnings bool              // warnf is not heard
+	Settings   map[string]string // of the environment: see check.Options
+	Lookups    bool              // warn of elements of maps that are looked up, or deleted, and not there
+	NoMaps     bool              // maps are not printed at the end
+	DryRun     bool              // nothing is attached
+	Hidden     bool              // hits for which a predicate does not hold are counted
 	// Dump shows a stage in place of running: "ast", "program", "sites" or "bpf"; to Out.
 	Dump string
 	Out  func(format string, a ...any)
@@ -100,6 +102,7 @@ func (s *scripted) check(tree *ast.Program) error {
 	o := s.r.o
 	out, errs := check.Check(tree, s, check.Options{
 		Params: s.sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: s.sc.Unsafe, Child: len(o.Command) > 0,
+		Settings: s.sc.Settings, Warnings: s.sc.Lookups,
 		Named: s.sc.Named, CgroupID: cgroupID,
 		Hidden: s.sc.Hidden, Format: show.CheckFormat,
 	})

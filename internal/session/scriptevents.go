@@ -49,6 +49,8 @@ func (s *scripted) event(raw []byte) error {
 	switch ev.Kind {
 	case ir.Printf, ir.Errorf, ir.Warnf, ir.Debugf, ir.System, ir.Cat:
 		return s.printf(ev, args)
+	case ir.Helper:
+		return s.helper(ev)
 	case ir.Print:
 		if ev.Names != nil {
 			s.say("value", s.env.Record(ev.Names, args)+"\n", func() show.JSON { return s.env.RecordJSON(ev.Names, args) })
@@ -143,7 +145,7 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 			return nil
 		}
 		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxCat))
+		b, err := io.ReadAll(io.LimitReader(f, int64(s.out.Config.MaxCat)))
 		if err != nil {
 			s.sc.Errors(fmt.Sprintf("cat: %v", err))
 		}
@@ -152,11 +154,22 @@ func (s *scripted) printf(ev *ir.Event, args []show.Arg) error {
 	return s.r.failed
 }
 
+// helper warns of what a helper has answered.
+func (s *scripted) helper(ev *ir.Event) error {
+	if s.sc.JSON {
+		var b bytes.Buffer
+		if err := show.HelperLine(&b, ev.Format, ev.Helper, ev.Code, s.sc.Name, ev.Line, ev.Col); err != nil {
+			return err
+		}
+		s.r.emit(event.Said{Kind: "helper_error", Lines: b.Bytes()})
+		return s.r.failed
+	}
+	s.sc.Errors(fmt.Sprintf("%s:%d:%d-%d: WARNING: %s\nAdditional Info - helper: %s, retcode: %d", s.sc.Name, ev.Line, ev.Col, ev.End, ev.Format, ev.Helper, ev.Code))
+	return nil
+}
+
 // capital makes the text of an error number C's, which begins with a capital letter.
 func capital(s string) string { return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):] }
-
-// maxCat is how much of a file is shown.
-const maxCat = 10 << 10
 
 // printMap shows a map. One of one value that has none yet is shown as zeros if the script
 // asked for it.

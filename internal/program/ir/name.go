@@ -15,7 +15,7 @@ var kindNames = [...]string{
 func (t *Type) String() string {
 	switch t.Kind {
 	case Int:
-		if t.Enum != nil {
+		if t.Enum != nil && t.Enum.Enum != "" {
 			return "enum " + t.Enum.Enum
 		}
 		return unsigned(t) + fmt.Sprintf("int%d", 8*t.Size)

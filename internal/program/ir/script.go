@@ -93,6 +93,7 @@ const (
 	Time   // the time of day by Format
 	System // a command line: Format with the arguments
 	Cat    // a file's content: its name is Format with the arguments
+	Helper // a warning, Format: Helper has answered with Code
 )
 
 // Event is one way in which handlers speak to the tracer.
@@ -105,6 +106,9 @@ type Event struct {
 	Format   string
 	Map      int
 	Top, Div int64
+	// Helper is a function of the kernel, for people, and Code what it has returned.
+	Helper string
+	Code   int
 	// Where it stands in the script: its line, and its first column and the one behind its last,
 	// from 1.
 	Line, Col, End int

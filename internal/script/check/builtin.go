@@ -136,6 +136,9 @@ func (c *checker) ident(x *ast.Ident) *operand {
 		sp := &ir.Register{Reg: location.RSP}
 		return of(ir.U64, &ir.Load{T: ir.U64, Addr: plus(sp, int64(8*(n+1)))}, x)
 	}
+	if v, ok := wellKnown()[name]; ok {
+		return integerLit(v, x)
+	}
 	switch name {
 	case "kstack", "curtask", "jiffies", "ppid", "pcomm", "leader_comm", "ctx":
 		c.errorf(x, "", "%s is not there: ferrotrace looks at user space", x.Name)

@@ -106,6 +106,9 @@ func (c *checker) call(x *ast.Call) *operand {
 		c.errorf(x, fmt.Sprintf("@x = %s(…)", x.Name), "%s() is assigned to a map, and nothing else", x.Name)
 		return nil
 	}
+	if f := c.subprogram(x.Name); f != nil {
+		return c.inline(f, x)
+	}
 	f, ok := functions[x.Name]
 	if name := strings.TrimPrefix(x.Name, builtinPrefix); !ok && len(x.Args) == 0 && slices.Contains(builtinNames, name) {
 		return c.ident(&ast.Ident{Span: x.Span, Name: name})

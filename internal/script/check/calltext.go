@@ -75,6 +75,13 @@ func (c *checker) join(x *ast.Call) *operand {
 }
 
 func (c *checker) str(x *ast.Call) *operand {
+	if b, ok := x.Args[0].(*ast.Binary); ok && b.Op == "+" { // str($1 + 2) is without the first two bytes
+		p, isParam := b.X.(*ast.ParamRef)
+		if skip, ok := c.constant(b.Y); ok && isParam {
+			text := c.param(p.N)
+			return c.strLit(text[min(skip, uint64(len(text))):], x)
+		}
+	}
 	size := c.o.MaxStr
 	o := c.expr(x.Args[0])
 	var n *operand

@@ -63,13 +63,17 @@ type Arg struct {
 type Options struct {
 	Params []string // the positional parameters
 	// Named are the named ones: a value is "" for one that is only there.
-	Named  map[string]string
-	MaxStr int // bytes of a string
-	CPUs   int
-	Start  uint64 // CLOCK_MONOTONIC in ns: what elapsed counts from
-	Unsafe bool
-	Child  bool // a command is started, whose process is cpid
-	Hidden bool // hits for which a predicate does not hold are counted
+	Named map[string]string
+	// Settings are those of the environment: as in the config block, which stands above them.
+	Settings map[string]string
+	// Warnings has lookups and deletions warn that find no element.
+	Warnings bool
+	MaxStr   int // bytes of a string
+	CPUs     int
+	Start    uint64 // CLOCK_MONOTONIC in ns: what elapsed counts from
+	Unsafe   bool
+	Child    bool // a command is started, whose process is cpid
+	Hidden   bool // hits for which a predicate does not hold are counted
 	// CgroupID is the number of the cgroup that a directory stands for.
 	CgroupID func(path string) (uint64, error)
 	// Format says what is wrong with a format and its arguments, nil if nothing.
@@ -114,6 +118,7 @@ type Option struct{ Name, About string }
 // Config is what a script's config block says of how it is run.
 type Config struct {
 	MaxMapKeys      int
+	MaxCat          int // bytes of a file that cat() shows
 	MaxStr          int // bytes of a string that is shown, 0 if that is not said
 	PrintMapsOnExit bool
 	StackMode       string // of ustack: "", "perf", "raw" or "build_id"
@@ -224,6 +229,7 @@ type body struct {
 	scopes []map[string]*variable
 	loops  int
 	number int
+	inline *inlining // the subprogram that is being put in
 	// registers: it looks at them, or at the stack.
 	registers bool
 	// result: it looks at that.
@@ -323,6 +329,10 @@ func (c *checker) round() {
 // undefined reports maps that are read and never written.
 func (c *checker) undefined() {
 	for _, t := range c.order {
+		if t.val == nil && t.declared != nil && t.used == t.declared {
+			c.warnf(t.declared, "", "unused map: @%s", t.name)
+			continue
+		}
 		if t.val == nil && t.used != nil {
 			c.errorf(t.used, "assign to it first, in this probe or another", "undefined map: @%s", t.name)
 		}

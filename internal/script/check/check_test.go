@@ -44,6 +44,13 @@ func checked(t *testing.T, text string, o Options) (*Output, source.Errors) {
 	return Check(tree, symbols{}, o)
 }
 
+const functionsOf = `
+fn twice($x : int64) : int64 { return 2 * $x; }
+fn again($x : int64) : int64 { return again($x); }
+fn mixed($x : int64) : string[64] { return $x; }
+fn sees($x : int64) : int64 { return $y; }
+`
+
 // In each script one thing is wrong, or doubtful.
 func TestMessages(t *testing.T) {
 	for _, c := range []struct{ body, want string }{
@@ -74,10 +81,18 @@ func TestMessages(t *testing.T) {
 		{`print(ksym(1));`, `ksym() is about the kernel`},
 		{`print(jiffies);`, `jiffies is not there: ferrotrace looks at user space`},
 		{`print(dw_ustack());`, `stacks are not unwound by debug info`},
+		{`exit(); print(1);`, `warning: unreachable statement`},
+		{`print(twice(1, 2));`, `twice() takes 1 arguments, and is given 2`},
+		{`print(twice("x"));`, `twice() wants int64 for $x, and this is string`},
+		{`print(again(1));`, `a function cannot call itself: again()`},
+		{`print(mixed(1));`, `mixed() returns string[64], and this is int64`},
+		{`print(sees(1));`, `undefined or undeclared variable: $y`},
+		{`print(ustack(dwarf));`, `invalid stack mode: 'dwarf'`},
+		{`print(ustack(3, perf));`, `the mode of a stack stands first`},
 		{`print(container_of(arg0, 1, n));`, `container_of() wants a type here`},
 	} {
 		o := Options{Format: show.CheckFormat, Named: map[string]string{"n": "x"}, CgroupID: func(string) (uint64, error) { return 0, errors.New("no such cgroup") }}
-		_, errs := checked(t, "uprobe:app::f { "+c.body+" }", o)
+		_, errs := checked(t, functionsOf+"uprobe:app::f { $y = 1; "+c.body+" }", o)
 		var b strings.Builder
 		for _, e := range errs {
 			kind := "error: "
@@ -105,6 +120,8 @@ func TestAccepted(t *testing.T) {
 		`$p = (int32 *)arg0; print(container_of($p, typeof(struct s), b));`,
 		`assert(args.n > 1, "small");`,
 		`print(config().max_strlen);`,
+		`$a = (1, "x"); print(*(&$a)); print(str($1 + 1));`,
+		`signal_name(SIGINT); print(strerror(EPERM)); ntop(AF_INET, arg0);`,
 	} {
 		point := "uprobe:app::f"
 		if strings.Contains(body, "retval") {
@@ -151,5 +168,26 @@ func TestNumberNames(t *testing.T) {
 	}
 	if !found {
 		t.Error("the comparison is not with the table's entry")
+	}
+}
+
+// Settings of the environment give way to those of the script.
+func TestSettings(t *testing.T) {
+	env := map[string]string{"BPFTRACE_MAX_STRLEN": "32", "BPFTRACE_MAX_MAP_KEYS": "7", "BPFTRACE_STACK_MODE": "raw", "BPFTRACE_OTHER": "?"}
+	out, errs := checked(t, `config = { max_map_keys = 9; max_cat_bytes = 3; license = "GPL" } begin { print(config.max_strlen) }`, Options{Settings: env})
+	if out == nil {
+		t.Fatal(errs)
+	}
+	if c := out.Config; c.MaxMapKeys != 9 || c.MaxStr != 32 || c.StackMode != "raw" || c.MaxCat != 3 {
+		t.Errorf("config %+v", c)
+	}
+	for text, want := range map[string]string{
+		`config = { license = "Potato" } begin { }`: "Invalid value for license. Found: Potato. Valid values: GPL,",
+		`config = { stack_mode = odd } begin { }`:   "bpftrace, perf, raw or build_id is wanted",
+		`config = { no_such = 1 } begin { }`:        "unrecognized config variable: no_such",
+	} {
+		if _, errs := checked(t, text, Options{}); !strings.Contains(errs.Error(), want) {
+			t.Errorf("%s: %v", text, errs)
+		}
 	}
 }

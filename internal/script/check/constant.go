@@ -20,8 +20,11 @@ func (c *checker) constant(x ast.Expr) (uint64, bool) {
 		}
 		return 0, true
 	case *ast.Ident:
-		k, ok := c.consts[x.Name]
-		return k.value, ok
+		if k, ok := c.consts[x.Name]; ok {
+			return k.value, true
+		}
+		v, ok := wellKnown()[x.Name]
+		return v, ok
 	case *ast.ParamRef:
 		n, err := strconv.ParseInt(c.param(x.N), 0, 64)
 		return uint64(n), err == nil || c.param(x.N) == ""

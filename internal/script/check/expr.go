@@ -226,7 +226,7 @@ func (c *checker) unary(x *ast.Unary) *operand {
 			}
 		}
 		if o != nil {
-			c.errorf(x, "", "that has no address in the process")
+			c.errorf(x, "*&$x is $x", "that has no address in the process")
 		}
 		return nil
 	}
@@ -253,8 +253,29 @@ func (c *checker) unary(x *ast.Unary) *operand {
 	return nil
 }
 
+// addressed is $x of &$x, in parentheses or not; else nil.
+func addressed(x ast.Expr) ast.Expr {
+	for {
+		b, ok := x.(*ast.Block)
+		if !ok || len(b.Stmts) > 0 || b.Value == nil {
+			break
+		}
+		x = b.Value
+	}
+	if u, ok := x.(*ast.Unary); ok && u.Op == "&" {
+		switch u.X.(type) {
+		case *ast.Var, *ast.Map:
+			return u.X
+		}
+	}
+	return nil
+}
+
 // follow is *x.
 func (c *checker) follow(x *ast.Unary) *operand {
+	if v := addressed(x.X); v != nil {
+		return c.expr(v) // *&$x
+	}
 	o := c.expr(x.X)
 	if o == nil {
 		return nil
@@ -651,11 +672,15 @@ func (c *checker) index(x *ast.Index) *operand {
 		return of(ft, &ir.Part{T: ft, X: o.x, I: int(k)}, x)
 	case o.t.Kind == ir.Text || o.t.Kind == ir.Bytes:
 		bytes := &ir.Type{Kind: ir.Array, Elem: ir.U8, Count: o.t.Size, Size: o.t.Size}
-		at := convert(i, ir.U64)
 		if o.t.Kind == ir.Bytes {
-			at = plus(at, 4)
+			at := plus(convert(i, ir.U64), 4)
+			return of(ir.U8, &ir.Index{T: ir.U8, X: &ir.Cast{T: bytes, X: o.x}, I: at}, x)
 		}
-		return of(ir.U8, &ir.Index{T: ir.U8, X: &ir.Cast{T: bytes, X: o.x}, I: at}, x)
+		// Behind its end a string is zeros.
+		at := c.temp(ir.U64)
+		c.emit(&ir.SetVar{Slot: at.Slot, X: convert(i, ir.U64)})
+		within := &ir.Binary{T: ir.BoolType, Op: ir.Lt, X: at, Y: &ir.Const{T: ir.U64, V: uint64(o.t.Size)}}
+		return of(ir.U8, &ir.Cond{T: ir.U8, C: within, X: &ir.Index{T: ir.U8, X: &ir.Cast{T: bytes, X: o.x}, I: at}, Y: &ir.Const{T: ir.U8}}, x)
 	}
 	c.errorf(x, "", "%s has no elements", describe(o.t))
 	return nil

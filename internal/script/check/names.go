@@ -3,10 +3,13 @@ package check
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 
 	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/script/ast"
+
+	"golang.org/x/sys/unix"
 )
 
 // naming is a table of texts that numbers stand for, and the text of all other numbers.
@@ -119,3 +122,17 @@ func (c *checker) numberName(x *ast.Call) *operand {
 	sum := &ir.Binary{T: ir.U64, Op: ir.Add, X: within, Y: &ir.Const{T: ir.U64, V: base}}
 	return of(ir.NameType, &ir.Cast{T: ir.NameType, X: sum}, x)
 }
+
+// wellKnown are numbers that C's headers name: of errors, signals and families of addresses.
+var wellKnown = sync.OnceValue(func() map[string]uint64 {
+	all := map[string]uint64{"AF_UNIX": unix.AF_UNIX, "AF_INET": unix.AF_INET, "AF_INET6": unix.AF_INET6}
+	for n := range 256 {
+		if s := unix.ErrnoName(syscall.Errno(n)); s != "" {
+			all[s] = uint64(n)
+		}
+		if s := unix.SignalName(syscall.Signal(n)); s != "" {
+			all[s] = uint64(n)
+		}
+	}
+	return all
+})

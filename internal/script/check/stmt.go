@@ -15,8 +15,19 @@ func (c *checker) block(b *ast.Block) {
 }
 
 func (c *checker) stmts(list []ast.Stmt) {
-	for _, s := range list {
+	for i, s := range list {
 		c.stmt(s)
+		rest := list[i+1:]
+		switch {
+		case ends(s):
+			if len(rest) > 0 {
+				c.warnf(rest[0], "", "unreachable statement")
+			}
+			return
+		case c.h.inline != nil && returns(s):
+			c.unlessDone(func() { c.stmts(rest) })
+			return
+		}
 	}
 }
 
@@ -55,9 +66,7 @@ func (c *checker) stmt(s ast.Stmt) {
 			c.errorf(s.N, "", "unroll takes 1 to %d rounds, and this is %d", maxUnroll, n)
 			return
 		}
-		for range n {
-			c.block(s.Body)
-		}
+		c.unroll(s.Body, n)
 	case *ast.Break:
 		if c.h.loops == 0 {
 			c.errorf(s, "", "break stands in a loop only")
@@ -69,12 +78,26 @@ func (c *checker) stmt(s ast.Stmt) {
 		}
 		c.emit(&ir.Continue{})
 	case *ast.Return:
+		if c.h.inline != nil {
+			c.leave(s)
+			return
+		}
 		if s.X != nil {
 			c.expr(s.X)
 		}
 		c.emit(&ir.Return{})
 	default:
 		c.errorf(s, "", "this is no statement")
+	}
+}
+
+func (c *checker) unroll(body *ast.Block, n uint64) {
+	for ; n > 0; n-- {
+		c.block(body)
+		if c.h.inline != nil && returns(body) {
+			c.unlessDone(func() { c.unroll(body, n-1) })
+			return
+		}
 	}
 }
 
@@ -118,6 +141,10 @@ func (c *checker) effect(x ast.Expr) {
 		return
 	}
 	o := c.expr(x)
+	if call, ok := x.(*ast.Call); ok && call.Name == "delete" && o != nil && c.o.Warnings {
+		c.missed(o.x, "delete", "map_delete_elem", -2, x)
+		return
+	}
 	if o == nil || o.x == nil || o.t.Kind == ir.Void || o.table != nil {
 		return
 	}
@@ -535,6 +562,12 @@ func (c *checker) number(t *ir.Type) *ir.Type {
 	return nil
 }
 
+// missed has a handler warn that an element was not there.
+func (c *checker) missed(there ir.Expr, what, helper string, code int, n ast.Node) {
+	e := &ir.Event{Kind: ir.Helper, Format: "Can't " + what + " map element because it does not exist.", Helper: helper, Code: code}
+	c.emit(&ir.If{Cond: &ir.Unary{T: ir.BoolType, Op: ir.Not, X: there}, Then: []ir.Stmt{&ir.Emit{Event: c.event(e, n)}}})
+}
+
 // mapValue is @m[k], or @m as a whole where it has keys.
 func (c *checker) mapValue(m *ast.Map) *operand {
 	t := c.table(m.Name, m)
@@ -557,6 +590,12 @@ func (c *checker) mapValue(m *ast.Map) *operand {
 			return nil
 		}
 		vt = &typ{Type: n}
+	}
+	if c.o.Warnings && key != nil {
+		k := c.temp(key.Type())
+		c.emit(&ir.SetVar{Slot: k.Slot, X: key})
+		key = k
+		c.missed(&ir.HasKey{Map: t.number, Key: key}, "lookup", "map_lookup_elem", 0, m)
 	}
 	return held(vt, &ir.MapGet{T: vt.Type, Map: t.number, Key: key}, "@"+t.name, m)
 }

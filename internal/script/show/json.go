@@ -39,6 +39,12 @@ func MessageLine(w io.Writer, typ, message, file string, line, col int) error {
 	return err
 }
 
+// HelperLine writes the line of a warning that a helper of the kernel has failed.
+func HelperLine(w io.Writer, message, helper string, code int, file string, line, col int) error {
+	_, err := fmt.Fprintf(w, "{\"type\": \"helper_error\", \"msg\": %s, \"helper\": %s, \"retcode\": %d, \"filename\": %s, \"line\": %d, \"col\": %d}\n", Quote(message), Quote(helper), code, Quote(file), line, col)
+	return err
+}
+
 // Quote is s as a string. A byte that is not UTF-8 is written as \xNN.
 func Quote(s string) JSON {
 	if !utf8.ValidString(s) {

@@ -46,11 +46,15 @@ func Take(spec *ebpf.CollectionSpec) (Programs, error) {
 
 // Run runs a program once over m.
 func (ps Programs) Run(name string, m *shm.Memory) error {
+	maps, rings := m.VM()
+	return ps.run(name, maps, rings)
+}
+
+func (ps Programs) run(name string, maps map[string]vm.Map, rings map[string]vm.Ring) error {
 	p, ok := ps[name]
 	if !ok {
 		return fmt.Errorf("there is no program %q", name)
 	}
-	maps, rings := m.VM()
 	machine, err := vm.New(p, vm.Config{Maps: maps, Rings: rings, Budget: budget})
 	if err != nil {
 		return err
@@ -117,6 +121,7 @@ func (Runtime) Load(_ context.Context, spec *ebpf.CollectionSpec) (runtime.Sessi
 	if len(spec.Programs) > 0 {
 		return nil, errors.New("programs that belong to sites need another runtime")
 	}
+	bounded := withoutLRU(spec)
 	layout, err := shm.NewLayout(spec.Maps, cpus)
 	if err != nil {
 		return nil, err
@@ -132,6 +137,10 @@ func (Runtime) Load(_ context.Context, spec *ebpf.CollectionSpec) (runtime.Sessi
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
+	s.maps, s.rings = s.memory.VM()
+	for _, name := range bounded {
+		s.maps[name] = newLRU(s.maps[name])
+	}
 	return s, nil
 }
 
@@ -139,6 +148,8 @@ func (Runtime) Load(_ context.Context, spec *ebpf.CollectionSpec) (runtime.Sessi
 type session struct {
 	programs Programs
 	memory   *shm.Memory
+	maps     map[string]vm.Map // as programs see them
+	rings    map[string]vm.Ring
 
 	mu  sync.Mutex
 	mem []byte
@@ -153,7 +164,7 @@ func (*session) Release() error { return nil }
 func (*session) Detach() error  { return nil }
 
 // Run implements runtime.Session.
-func (s *session) Run(program string) error { return s.programs.Run(program, s.memory) }
+func (s *session) Run(program string) error { return s.programs.run(program, s.maps, s.rings) }
 
 // Sample implements runtime.Session: what runs on the CPUs only the kernel knows.
 func (*session) Sample(program string, _ time.Duration) error {

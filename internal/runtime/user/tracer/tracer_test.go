@@ -3,6 +3,7 @@ package tracer
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"ferrotrace/internal/codegen"
@@ -76,5 +77,49 @@ func TestRuntime(t *testing.T) {
 	}
 	if v, err := m.Lookup(key); err != nil || v != nil {
 		t.Error(v, err)
+	}
+}
+
+// A full map of a script's kind lruhash drops what has not been used for longest; one of the
+// kind percpulruhash too.
+func TestLRU(t *testing.T) {
+	num := func(n uint64) ir.Expr { return &ir.Const{T: ir.I64, V: n} }
+	for _, kind := range []string{"lruhash", "percpulruhash"} {
+		s := &ir.Script{
+			Maps:   []*ir.Map{{Name: "m", Key: ir.I64, Value: ir.I64, Entries: 3, Declared: kind}},
+			Timers: []ir.Timer{{Kind: ir.Begin}},
+		}
+		h := &ir.Handler{Name: "begin"}
+		for n := range uint64(3) {
+			h.Body = append(h.Body, &ir.SetMap{Map: 0, Key: num(n), X: num(10 * n)})
+		}
+		h.Body = append(h.Body, &ir.Eval{X: &ir.MapGet{T: ir.I64, Map: 0, Key: num(0)}},
+			&ir.Delete{Map: 0, Key: num(2)}, &ir.SetMap{Map: 0, Key: num(2), X: num(20)}, &ir.SetMap{Map: 0, Key: num(3), X: num(30)}, &ir.SetMap{Map: 0, Key: num(4), X: num(40)})
+		s.Handlers = []*ir.Handler{h}
+		c, err := codegen.Compile(&program.Program{Script: s, Limits: program.DefaultLimits}, codegen.Options{HaveLoop: true, CPUs: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sess, err := Runtime{}.Load(t.Context(), c.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sess.Close()
+		if err := sess.Run(c.Timers[0]); err != nil {
+			t.Fatal(err)
+		}
+		m, _ := sess.Map("map_0")
+		var keys []uint64
+		if err := m.Each(func(k []byte, _ [][]byte) bool {
+			keys = append(keys, binary.LittleEndian.Uint64(k))
+			return true
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(keys)
+		// 1 went for 3, and 0 for 4: it was looked at before 2 was made anew.
+		if want := []uint64{2, 3, 4}; !slices.Equal(keys, want) {
+			t.Errorf("%s: keys %v, want %v", kind, keys, want)
+		}
 	}
 }
