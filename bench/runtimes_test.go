@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"ferrotrace/internal/fixture"
@@ -63,6 +65,8 @@ func BenchmarkRuntimes(b *testing.B) {
 	}
 }
 
+var saysPerCall = regexp.MustCompile(`(?m)^([0-9.]+) ns/call$`)
+
 // perCall runs the program and returns what it says of itself.
 func perCall(b *testing.B, args []string) (ns float64) {
 	b.Helper()
@@ -73,8 +77,13 @@ func perCall(b *testing.B, args []string) (ns float64) {
 	if err != nil {
 		b.Fatalf("%v: %v\n%s", args, err, stderr.Bytes())
 	}
-	if _, err := fmt.Sscanf(string(out), "%f ns/call", &ns); err != nil {
-		b.Fatalf("%v: %v in %q", args, err, out)
+	// What a script prints may stand around it.
+	m := saysPerCall.FindSubmatch(out)
+	if m == nil {
+		b.Fatalf("%v: no time in %q", args, out[:min(len(out), 1000)])
+	}
+	if ns, err = strconv.ParseFloat(string(m[1]), 64); err != nil {
+		b.Fatal(err)
 	}
 	return ns
 }
