@@ -12,6 +12,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -281,13 +282,33 @@ func (c *checker) resolve() {
 			switch {
 			case err != nil && missing == "ignore":
 			case err != nil && missing == "warn":
-				c.warnf(ap, "", "%v", err)
+				msg, hint := advised(err)
+				c.warnf(ap, hint, "%s", msg)
 			case err != nil:
-				c.errorf(ap, "", "%v", err)
+				msg, hint := advised(err)
+				c.errorf(ap, hint, "%s", msg)
 			}
 			c.sites[ap] = sites
 		}
 	}
+}
+
+// advised parts what is wrong from what may help: the error's further lines, which name
+// what is like it, or else its own advice.
+func advised(err error) (msg, hint string) {
+	msg, more, found := strings.Cut(err.Error(), "\n")
+	if found {
+		var lines []string
+		for l := range strings.Lines(more) {
+			lines = append(lines, strings.TrimSpace(l))
+		}
+		return msg, strings.Join(lines, ", ")
+	}
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		hint = h.Hint()
+	}
+	return msg, hint
 }
 
 // round goes through the whole script once.

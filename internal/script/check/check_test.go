@@ -191,3 +191,11 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// What is like a name that nothing has stands in the hint, on one line.
+func TestAdvised(t *testing.T) {
+	msg, hint := advised(errors.New("no function matches f\nnearest: app::f\n         app::g"))
+	if msg != "no function matches f" || hint != "nearest: app::f, app::g" {
+		t.Errorf("%q, %q", msg, hint)
+	}
+}
