@@ -14,6 +14,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,13 +141,20 @@ func Check(p *ast.Program, syms Symbols, o Options) (*Output, source.Errors) {
 		return nil, c.errs
 	}
 	before := c.errs
-	for range maxRounds {
+	for n := 0; ; n++ {
 		c.errs = append(source.Errors(nil), before...)
 		c.changed = false
 		c.round()
-		if !c.changed {
-			break
+		switch {
+		case c.changed && n == maxRounds:
+			c.errorf(p, "", "what the script's maps and variables hold is not found out")
+		case c.changed:
+			continue
+		case !c.guess && c.unknown():
+			c.guess = true
+			continue
 		}
+		break
 	}
 	if !c.errs.Failed() {
 		c.undefined()
@@ -159,7 +167,7 @@ func Check(p *ast.Program, syms Symbols, o Options) (*Output, source.Errors) {
 }
 
 // maxRounds is more than any sane script needs.
-const maxRounds = 12
+const maxRounds = 100
 
 // typ is a type with what only the checker knows of it.
 type typ struct {
@@ -202,6 +210,9 @@ type checker struct {
 	tables  map[string]*table
 	order   []*table
 	changed bool
+	// guess: maps of which nothing has been learnt are taken to hold integers. Before, what
+	// is made of their values is left out.
+	guess bool
 
 	out   *Output
 	names map[string]uint64
@@ -345,6 +356,11 @@ func (c *checker) round() {
 		}
 		s.Maps = append(s.Maps, m)
 	}
+}
+
+// unknown says whether there is a map of whose values nothing is known.
+func (c *checker) unknown() bool {
+	return slices.ContainsFunc(c.order, func(t *table) bool { return t.val == nil })
 }
 
 // undefined reports maps that are read and never written.

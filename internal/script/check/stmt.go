@@ -528,6 +528,9 @@ func (c *checker) forLoop(s *ast.For) {
 			if t.keyless {
 				c.errorf(over, "", "@%s has no keys to go over", t.name)
 			}
+			if !c.guess {
+				return
+			}
 			// The body may be what says what the map holds.
 			v := c.declareVar(s.Var.Name, s, &typ{Type: ir.TupleOf(nil, []*ir.Type{ir.I64, ir.I64})})
 			_ = v
@@ -574,12 +577,14 @@ func (c *checker) mapValue(m *ast.Map) *operand {
 	if len(m.Keys) == 0 && t.key != nil {
 		return &operand{table: t, node: m}
 	}
-	if len(m.Keys) == 0 && !t.keyless && t.val == nil {
-		// Not yet known to be a map without keys.
-		return &operand{t: &typ{Type: ir.I64}, x: &ir.Const{T: ir.I64}, node: m}
+	var key ir.Expr
+	if len(m.Keys) > 0 || t.keyless || t.val != nil { // else it is not known yet whether it has keys
+		key = c.keyOf(t, m)
 	}
-	key := c.keyOf(t, m)
-	if t.val == nil {
+	switch {
+	case t.val == nil && !c.guess:
+		return nil
+	case t.val == nil:
 		return &operand{t: &typ{Type: ir.I64}, x: &ir.Const{T: ir.I64}, node: m}
 	}
 	vt := t.val
