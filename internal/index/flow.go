@@ -16,16 +16,17 @@ type flow struct {
 	once sync.Once
 	err  error
 
-	mu    sync.Mutex // code's methods are not for several goroutines
-	code  *x86.Func
-	steps []x86.Step // the straight path from the entry, up to the first call
-	path  []state    // what holds before each step
-	edges []x86.Edge // from calls to the landing pads of their panics
-	pads  map[uint64]bool
-	frees *bool          // whether the code frees memory, once that has been asked
-	calls map[string]int // inlined instances by the call that they stand for, once asked
-	frame int64          // what deepest says, 0 if that has not been asked
-	plain *bool          // whether the code is not optimised, once that has been asked
+	mu       sync.Mutex // code's methods are not for several goroutines
+	code     *x86.Func
+	steps    []x86.Step // the straight path from the entry, up to the first call
+	path     []state    // what holds before each step
+	edges    []x86.Edge // from calls to the landing pads of their panics
+	pads     map[uint64]bool
+	frees    *bool          // whether the code frees memory, once that has been asked
+	calls    map[string]int // inlined instances by the call that they stand for, once asked
+	frame    int64          // what deepest says, 0 if that has not been asked
+	resuming *resuming      // of one that resumes a coroutine, once that has been asked
+	plain    *bool          // whether the code is not optimised, once that has been asked
 
 	// base is the frame base as the debug info states it, nil if it does not. onPath
 	// is the same on the straight path, from the CFA: there rsp still moves.

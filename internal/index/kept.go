@@ -1,6 +1,7 @@
 package index
 
 import (
+	"slices"
 	"strings"
 	"sync"
 
@@ -86,7 +87,8 @@ type keptBy struct {
 // round of a loop of its own and leave out what does not happen in that.
 func (all keptByAll) Given(tag uint64, off, size int64) bool {
 	for _, k := range all {
-		if !k.plain || !k.States.Given(tag, off, size) {
+		m := k.Resumed(tag)
+		if !k.plain || len(m) == 0 || !k.States.Given(m[0], off, size) {
 			return false
 		}
 	}
@@ -94,14 +96,29 @@ func (all keptByAll) Given(tag uint64, off, size int64) bool {
 }
 
 func (all keptByAll) Used(tag uint64, off, size int64) []bool {
-	used := all[0].Used(tag, off, size)
-	for _, k := range all[1:] {
-		more := k.Used(tag, off, size)
-		for i := range used {
-			used[i] = used[i] && more != nil && more[i]
+	var used [][]bool
+	for _, k := range all {
+		m := k.Resumed(tag)
+		if len(m) == 0 {
+			return nil
+		}
+		used = append(used, k.States.Used(m[0], off, size))
+	}
+	return everywhere(used)
+}
+
+// everywhere are the bytes that are used in all of several ways.
+func everywhere(used [][]bool) []bool {
+	if len(used) == 0 {
+		return nil
+	}
+	all := slices.Clone(used[0])
+	for _, more := range used[1:] {
+		for i := range all {
+			all[i] = all[i] && more != nil && more[i]
 		}
 	}
-	return used
+	return all
 }
 
 func (ix *Index) keptBy(s *subprogram, c types.Coroutines) *keptBy {
@@ -115,27 +132,25 @@ func (ix *Index) keptBy(s *subprogram, c types.Coroutines) *keptBy {
 	}
 	fl := flow{code: f}
 	fl.landingPads(ix, &Instance{Ranges: ranges})
-	states := f.States(x86.Coroutine{
+	states := ix.states(&fl, c)
+	if states == nil {
+		return nil
+	}
+	return &keptBy{states, f.KeepsInFrame(fl.pads)}
+}
+
+// states follows code that resumes a coroutine.
+func (ix *Index) states(fl *flow, c types.Coroutines) *x86.States {
+	return fl.code.States(x86.Coroutine{
 		Size: c.Size, TagOff: c.Tag.Offset, TagSize: c.Tag.Size, First: c.First,
-		Resumes: func(tag uint64) bool {
-			for _, t := range c.Suspended {
-				if t == tag {
-					return true
-				}
-			}
-			return false
-		},
-		Edges: fl.edges,
+		Resumes: func(tag uint64) bool { return slices.Contains(c.Suspended, tag) },
+		Edges:   fl.edges,
 		Slot: func(addr uint64) (uint64, bool) {
 			s, ok := ix.File.SlotAt(addr)
 			return s.Target, ok && s.Target != 0
 		},
 		Callee: ix.calleeMemory,
 	})
-	if states == nil {
-		return nil
-	}
-	return &keptBy{states, f.KeepsInFrame(fl.pads)}
 }
 
 // calleeMemory is what a function does with what is in its first registers, as far as the

@@ -25,6 +25,9 @@ const maxBlocks = 256
 // uncertain is why a variable is missing that has a place.
 const uncertain = "unsupported: it may have no value here: not yet, or not any more"
 
+// running is why a future is missing in the code that it is resumed by.
+const running = "unsupported: it is being polled, and its state is the one that it was in before"
+
 // locals are the variables in scope at an address in the line's code, with the places of
 // those that are certain to have a value there.
 //
@@ -46,7 +49,9 @@ func (in *LineInstance) locals(fl *flow, addr uint64) []Local {
 			continue
 		}
 		l := Local{Name: v.Name, Type: v.Type, OwnFrame: !plain}
-		if plain {
+		if v.Type.Polled() != nil && in.In.Fn.resumesCoroutine() {
+			l.Place = v.missing(running)
+		} else if plain {
 			l.Place = in.inSlot(fl, v, addr)
 		} else {
 			l.Place = in.optimised(fl, v, addr)
@@ -180,6 +185,12 @@ func (in *LineInstance) inSlot(fl *flow, v *variable, addr uint64) location.Plac
 		if !fl.touchedBefore(entry, at, frameSlot{hardware(s.Reg), s.Off, int64(s.Size)}) {
 			return v.missing(uncertain)
 		}
+	}
+	if in.In.Fn.resumesCoroutine() && in.mayBeSaved(place) {
+		if !in.saved(fl, v, place, at, true) {
+			return v.missing(uncertain)
+		}
+		return place
 	}
 	if v.holdsPointers() && !in.valid(fl, v, place, slots, at) {
 		return v.missing(uncertain)

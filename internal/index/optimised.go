@@ -17,6 +17,7 @@ import (
 //     it is written: other variables may share it, and what no one reads need not be stored;
 //   - what is set by code of the probed line or a later one just before the site: the
 //     optimiser has moved that up;
+//   - what is in a coroutine's memory, unless that is certain (saved);
 //   - memory behind a pointer that the code has no more use for, that this function may
 //     still write, or that it frees: it may be gone, or not written yet. A parameter that
 //     only borrows, and not mutably, is valid and unchanged throughout.
@@ -39,6 +40,9 @@ func (in *LineInstance) optimised(fl *flow, v *variable, addr uint64) location.P
 	}
 	if cfa, err := ix.cfa(addr); err == nil {
 		place = place.RebaseCFA(cfa)
+	}
+	if in.In.Fn.resumesCoroutine() && in.mayBeSaved(place) && !in.saved(fl, v, place, at, false) {
+		return v.missing(uncertain)
 	}
 	for _, s := range place.FrameSlots() {
 		slot := frameSlot{hardware(s.Reg), s.Off, int64(s.Size)}

@@ -45,6 +45,9 @@ type States struct {
 	// be written through pointers.
 	exposed int64
 	broken  bool
+	// watched is an instruction, -1 for none, and caught what is known before it.
+	watched int
+	caught  []Moment
 }
 
 // point is an instruction that begins a block, in a state: that which is current until
@@ -74,7 +77,7 @@ func (f *Func) States(c Coroutine) *States {
 	if c.Size > maxCoroutine || c.TagSize <= 0 || c.TagOff < 0 {
 		return nil
 	}
-	s := &States{f: f, c: c, heads: map[int]bool{}, pads: map[uint64][]int{}, exposed: 1 << 62, steps: maxCoroutineSteps}
+	s := &States{f: f, c: c, heads: map[int]bool{}, pads: map[uint64][]int{}, exposed: 1 << 62, watched: -1, steps: maxCoroutineSteps}
 	for _, e := range c.Edges {
 		if i, ok := f.index(e.To); ok {
 			s.pads[e.From] = append(s.pads[e.From], i)
@@ -100,7 +103,7 @@ func (f *Func) States(c Coroutine) *States {
 		for len(s.work) > 0 && !s.broken {
 			p := s.work[len(s.work)-1]
 			s.work = s.work[:len(s.work)-1]
-			s.block(p, nil, s.reach)
+			s.block(p, s.at[p], nil, s.reach)
 		}
 		if s.broken {
 			return nil
@@ -163,15 +166,19 @@ type access struct {
 	borrow    bool // a pointer to off is passed to a function that takes one
 }
 
-// block follows the code from a point to the end of its block, and says where it goes on.
-// see, if not nil, is told of accesses, in their order, and says no where not to go on.
-func (s *States) block(p point, see func(access) bool, next func(point, *known)) {
-	k := s.at[p].clone()
+// block follows the code from a point, at which something is known, to the end of its
+// block, and says where it goes on. see, if not nil, is told of accesses, in their order,
+// and says no where not to go on.
+func (s *States) block(p point, k *known, see func(access) bool, next func(point, *known)) {
+	k = k.clone()
 	w := follower{f: s.f, known: Known{s.c.TagOff, s.c.TagSize, p.tag}, slot: s.c.Slot}
 	for i := p.at; ; {
 		if s.steps--; s.steps < 0 {
 			s.broken = true
 			return
+		}
+		if i == s.watched {
+			s.caught = append(s.caught, Moment{point{i, w.known.Value, k.bytes}, k.clone()})
 		}
 		in := &s.f.Insts[i]
 		tag, on := s.inst(&w, k, in, see)
@@ -344,28 +351,66 @@ func (s *States) forgetExposed(k *known) {
 	maps.DeleteFunc(k.slots, func(off int64, v slotValue) bool { return off+int64(v.size) > s.exposed })
 }
 
-// Given says whether, on every path to where the function returns in the state of a tag,
-// from its first call on, each of size bytes at off has been written.
-func (s *States) Given(tag uint64, off, size int64) bool {
+// A Moment is what holds before an instruction in one of the states in which the code
+// comes to it.
+type Moment struct {
+	p point
+	k *known
+}
+
+// Resumed is the moment at which the function is called in the state of a tag; nil if it
+// never is.
+func (s *States) Resumed(tag uint64) []Moment {
 	entry, ok := s.f.index(s.f.entry)
-	k := s.at[point{at: entry, tag: tag}]
-	if !ok || k == nil || tag == s.c.First || size <= 0 || off < 0 || off+size > s.c.Size {
+	p := point{at: entry, tag: tag}
+	if k := s.at[p]; ok && k != nil && tag != s.c.First {
+		return []Moment{{p, k}}
+	}
+	return nil
+}
+
+// Before are the moments before instruction i, an index in Insts.
+func (s *States) Before(i int) []Moment {
+	s.watched, s.caught, s.steps = i, nil, maxCoroutineSteps
+	for p, k := range s.at {
+		s.block(p, k, nil, func(point, *known) {})
+	}
+	s.watched = -1
+	if s.broken {
+		s.broken, s.caught = false, nil
+	}
+	return s.caught
+}
+
+// Register is how far into the coroutine's memory an address leads that is disp behind
+// what is in a register.
+func (m Moment) Register(reg Reg, disp int64) (off int64, ok bool) {
+	if reg > R15 {
+		return 0, false
+	}
+	v := m.k.regs[reg]
+	return v.n + disp, v.kind == inArg
+}
+
+// Given says whether, on every path to a moment from the first call on, each of size
+// bytes at off has been written.
+func (s *States) Given(m Moment, off, size int64) bool {
+	if size <= 0 || off < 0 || off > s.c.Size-size {
 		return false
 	}
 	for b := off; b < off+size; b++ {
-		if !k.given[b] {
+		if !m.k.given[b] {
 			return false
 		}
 	}
 	return true
 }
 
-// Used are those of the size bytes at off that the function, called in the state of a
-// tag, reads on some path before anything is written there. It is nil if none is.
-func (s *States) Used(tag uint64, off, size int64) []bool {
-	entry, _ := s.f.index(s.f.entry)
-	first := point{at: entry, tag: tag}
-	if s.at[first] == nil || size <= 0 || off < 0 || off+size > s.c.Size {
+// Used are those of the size bytes at off that the function reads on some path from a
+// moment on, in this call or a later one, before anything is written there. It is nil if
+// none is.
+func (s *States) Used(m Moment, off, size int64) []bool {
+	if size <= 0 || off < 0 || off > s.c.Size-size {
 		return nil
 	}
 	s.steps = maxCoroutineSteps
@@ -387,20 +432,22 @@ func (s *States) Used(tag uint64, off, size int64) []bool {
 		}
 		return true
 	}
-	seen := map[point]bool{first: true}
-	for work := []point{first}; len(work) > 0; {
+	seen := map[point]bool{}
+	var work []point
+	next := func(q point, _ *known) {
+		if !seen[q] && s.at[q] != nil {
+			seen[q] = true
+			work = append(work, q)
+		}
+	}
+	for s.block(m.p, m.k, see, next); len(work) > 0 && !s.broken; {
 		p := work[len(work)-1]
 		work = work[:len(work)-1]
-		s.block(p, see, func(q point, _ *known) {
-			if !seen[q] && s.at[q] != nil {
-				seen[q] = true
-				work = append(work, q)
-			}
-		})
-		if s.broken {
-			s.broken = false
-			return nil
-		}
+		s.block(p, s.at[p], see, next)
+	}
+	if s.broken {
+		s.broken = false
+		return nil
 	}
 	return used
 }

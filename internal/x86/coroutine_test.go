@@ -61,14 +61,32 @@ func TestStates(t *testing.T) {
 			}
 			continue
 		}
-		if s.Given(3, 0, 4) != c.first || s.Given(3, 8, 4) != c.second {
-			t.Errorf("%s: given are %v and %v", c.name, s.Given(3, 0, 4), s.Given(3, 8, 4))
+		resumed := s.Resumed(3)
+		if len(resumed) != 1 || s.Resumed(4) != nil {
+			t.Errorf("%s: it is resumed %v", c.name, resumed)
+			continue
 		}
-		if got := s.Used(3, 8, 4) != nil; got != c.used {
+		m := resumed[0]
+		if s.Given(m, 0, 4) != c.first || s.Given(m, 8, 4) != c.second {
+			t.Errorf("%s: given are %v and %v", c.name, s.Given(m, 0, 4), s.Given(m, 8, 4))
+		}
+		if got := s.Used(m, 8, 4) != nil; got != c.used {
 			t.Errorf("%s: used is %v", c.name, got)
 		}
-		if s.Used(3, 0, 4) != nil || s.Used(4, 8, 4) != nil || s.Given(4, 8, 4) {
+		if s.Used(m, 0, 4) != nil || s.Used(m, 9, 4) != nil || s.Given(m, 9, 4) {
 			t.Errorf("%s: what is not there is used", c.name)
+		}
+		// Only the first call comes behind the jump, and has set nothing yet.
+		before := s.Before(3)
+		given := 0
+		for _, m := range before {
+			if off, ok := m.Register(RDI, 8); off != 8 || !ok {
+				t.Errorf("%s: rdi leads to %d", c.name, off)
+			}
+			given += b2i(s.Given(m, 8, 4))
+		}
+		if len(before) != 1 || given != 0 {
+			t.Errorf("%s: %d of %d", c.name, given, len(before))
 		}
 	}
 }

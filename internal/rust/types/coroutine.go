@@ -39,7 +39,7 @@ func (r *Reader) coroutine(t *Type) {
 	}
 	k := keeping{r: r, t: t}
 	for i := range t.Enum.Variants {
-		k.listed = append(k.listed, t.Enum.Variants[i].Fields)
+		t.listed = append(t.listed, t.Enum.Variants[i].Fields)
 	}
 	for i := range t.Enum.Variants {
 		v := &t.Enum.Variants[i]

@@ -28,18 +28,17 @@ type Kept interface {
 
 // keeping tells which of the variables that own nothing have a value.
 type keeping struct {
-	r      *Reader
-	t      *Type
-	listed [][]Field // by variant, as the debug info has them
-	asked  bool
-	kept   Kept
+	r     *Reader
+	t     *Type
+	asked bool
+	kept  Kept
 }
 
 // keeps says whether a variable of variant i certainly has a value there: it is still to
 // be used, or has been given one and can't be moved from.
 func (k *keeping) keeps(i int, f Field, capture bool) bool {
 	v := &k.t.Enum.Variants[i]
-	copied := copies(f.Type, 0)
+	copied := f.Type.Copied()
 	switch {
 	case f.Type.Size == 0 || capture && copied:
 		return true
@@ -47,52 +46,65 @@ func (k *keeping) keeps(i int, f Field, capture bool) bool {
 		return false
 	}
 	tag := v.Values[0].Lo.Lo
-	return copied && k.alone(i, f) && k.kept.Given(tag, f.Offset, f.Type.Size) ||
-		used(f.Type, k.kept.Used(tag, f.Offset, f.Type.Size))
+	return copied && k.t.alone(f) && k.kept.Given(tag, f.Offset, f.Type.Size) ||
+		f.Type.UsedIn(k.kept.Used(tag, f.Offset, f.Type.Size))
 }
 
 func (k *keeping) code() Kept {
-	tag := k.t.Enum.Tag
-	if k.asked || k.r.image.Kept == nil || tag == nil || tag.Size > 8 {
+	if k.asked || k.r.image.Kept == nil {
 		return k.kept
 	}
 	k.asked = true
-	c := Coroutines{Type: k.t.Name, Size: k.t.Size, Tag: *tag}
-	for i := range k.t.Enum.Variants {
-		v := &k.t.Enum.Variants[i]
+	if c, ok := k.t.States(); ok {
+		k.kept = k.r.image.Kept(c)
+	}
+	return k.kept
+}
+
+// States are those of a Coroutine; ok is false if they can't be told apart by a tag.
+func (t *Type) States() (c Coroutines, ok bool) {
+	if t.Enum == nil || t.Enum.Tag == nil || t.Enum.Tag.Size > 8 {
+		return c, false
+	}
+	c = Coroutines{Type: t.Name, Size: t.Size, Tag: *t.Enum.Tag}
+	for i := range t.Enum.Variants {
+		v := &t.Enum.Variants[i]
 		switch {
 		case len(v.Values) != 1:
-			return nil
+			return c, false
 		case v.Name == Unresumed:
 			c.First = v.Values[0].Lo.Lo
 		case v.Name != "Returned" && v.Name != "Panicked":
 			c.Suspended = append(c.Suspended, v.Values[0].Lo.Lo)
 		}
 	}
-	k.kept = k.r.image.Kept(c)
-	return k.kept
+	return c, true
 }
 
-// alone says whether no other variable has been where f is, so that what has been written
-// there is a value of f: rustc lets those share memory that are kept in one state each, and
-// not in the same.
-func (k *keeping) alone(i int, f Field) bool {
-	for j, listed := range k.listed {
+// At are the variables that have ever been in some bytes of a Coroutine: rustc lets those
+// share memory that are kept in one state each, and not in the same. If some are hidden,
+// others may have been there, whose places the debug info has lost.
+func (t *Type) At(off, size int64) (variables []Field, hidden bool) {
+	for _, listed := range t.listed {
 		for n, g := range listed {
 			switch {
-			case g.Offset == f.Offset && g.Name == f.Name && g.Type == f.Type:
-			case g.Type == nil, g.Offset < f.Offset+f.Type.Size && f.Offset < g.Offset+g.Type.Size:
-				return false
-			}
-			if j != i && named(listed[:n], g.Name) > 0 {
-				return false // that one is elsewhere, and nothing tells where
+			case g.Type == nil || named(listed[:n], g.Name) > 0:
+				hidden = true
+			case g.Offset < off+size && off < g.Offset+g.Type.Size && !slices.Contains(variables, g):
+				variables = append(variables, g)
 			}
 		}
 	}
-	return true
+	return variables, hidden
 }
 
-// copies says whether values of t are copied when they are moved, and so remain: t is Copy.
+// alone says whether no other variable has been where f is, so that what has been written
+// there is a value of f.
+func (t *Type) alone(f Field) bool {
+	all, hidden := t.At(f.Offset, f.Type.Size)
+	return !hidden && len(all) == 1 && all[0] == f
+}
+
 func copies(t *Type, nesting int) bool {
 	all := func(fs []Field) bool {
 		return !slices.ContainsFunc(fs, func(f Field) bool { return !copies(f.Type, nesting+1) })
@@ -128,13 +140,17 @@ var copied = map[string]bool{
 	"core::net::ip_addr::IpAddr": true, "core::net::ip_addr::Ipv4Addr": true, "core::net::ip_addr::Ipv6Addr": true,
 }
 
-// used says whether the bytes that are used show a whole value of t: what is Copy has all
-// its parts if it has one, and so has what can't be moved from in part; of others, each part
-// has to be used.
-func used(t *Type, bytes []bool) bool {
-	any := slices.Contains(bytes, true)
-	if !any || copies(t, 0) {
-		return any
+// Copied says whether values of t are copied when they are moved, for certain, and so
+// remain: t is Copy.
+func (t *Type) Copied() bool { return copies(t, 0) }
+
+// UsedIn says whether the bytes that are used of a value of t, which owns and refers to
+// nothing, show that all of it is there: what is Copy has all its parts if it has one, and
+// so has what can't be moved from in part; of others, each part has to be used.
+func (t *Type) UsedIn(bytes []bool) bool {
+	some := slices.Contains(bytes, true)
+	if !some || t.Copied() {
+		return some
 	}
 	whole := func(fs []Field) bool {
 		return !slices.ContainsFunc(fs, func(f Field) bool { return !copies(f.Type, 0) })
@@ -149,7 +165,7 @@ func used(t *Type, bytes []bool) bool {
 	}
 	for _, f := range t.Fields {
 		end := f.Offset + f.Type.Size
-		if f.Offset < 0 || end < f.Offset || end > int64(len(bytes)) || f.Type.Size > 0 && !used(f.Type, bytes[f.Offset:end]) {
+		if f.Offset < 0 || end < f.Offset || end > int64(len(bytes)) || f.Type.Size > 0 && !f.Type.UsedIn(bytes[f.Offset:end]) {
 			return false
 		}
 	}

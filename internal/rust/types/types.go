@@ -67,7 +67,8 @@ type Type struct {
 	// Era is set for Str, and for what in std has changed without a trace in debug info.
 	Era Era
 
-	impls func() []Impl // of an Object
+	impls  func() []Impl // of an Object
+	listed [][]Field     // of a Coroutine: the variables by state, as the debug info has them
 }
 
 // Field is one field of a struct, tuple, union or variant. Tuple fields are
