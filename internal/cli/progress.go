@@ -18,6 +18,8 @@ type progress struct {
 	w      io.Writer
 	person bool
 
+	live *live // what stands above, if anything
+
 	mu    sync.Mutex
 	what  string
 	timer *time.Timer // until what is shown
@@ -72,5 +74,6 @@ func (p *progress) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
+	p.live.erase()
 	return p.w.Write(b)
 }

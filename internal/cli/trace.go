@@ -103,12 +103,15 @@ func (f *verbFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	err = f.session(cmd.Context(), session.Options{
+	options := session.Options{
 		PIDs: f.pids, Binary: f.binary, Command: f.command, Patterns: patterns, DebugFile: f.debugFile,
 		Inlined: f.inlined, Locals: f.locals, Pretty: f.pretty && f.format == output.Text,
 		Limits:  program.Limits{MaxStr: f.maxStr, MaxItems: f.maxItems, Depth: f.depth},
 		Runtime: f.runtime, For: f.duration, Limit: f.limit, Leave: f.leave, Verbose: f.verbose, Cache: store.User(),
-		Emit:  func(e event.Event) error { return f.emit(stderr, o, e) },
+		Emit: func(e event.Event) error {
+			stderr.live.erase()
+			return f.emit(stderr, o, e)
+		},
 		Idle:  o.Flush,
 		Doing: stderr.doing,
 		Warn:  func(format string, a ...any) { f.warn(cmd, format, a...) },
@@ -117,7 +120,14 @@ func (f *verbFlags) run(cmd *cobra.Command, args []string) error {
 				fmt.Fprintf(stderr, "note: %s\n", escapeLines(fmt.Sprintf(format, a...)))
 			}
 		},
-	})
+	}
+	// A command writes to the terminal too, and what it writes is not to be erased.
+	if f.verb.Kind != verb.Trace && f.format == output.Text && f.out == "" && len(f.command) == 0 {
+		if stderr.live = newLive(cmd.OutOrStdout()); stderr.live != nil {
+			options.Live = stderr.live.draw
+		}
+	}
+	err = f.session(cmd.Context(), options)
 	stderr.doing("")
 	return cmp.Or(rendered(err, stderr, color), done())
 }

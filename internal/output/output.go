@@ -27,6 +27,17 @@ type Output interface {
 	Flush() error
 }
 
+// Table writes rows as text, without colours.
+func Table(w io.Writer, rows []event.Event) error {
+	o := newText(w, false)
+	for _, row := range rows {
+		if err := o.Event(row); err != nil {
+			return err
+		}
+	}
+	return o.Flush()
+}
+
 // New makes an output that writes to w; every format but JSON is Text. Text is
 // coloured if w is a terminal and the environment does not forbid it.
 func New(w io.Writer, format Format) Output {

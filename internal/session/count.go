@@ -75,10 +75,10 @@ func Count(ctx context.Context, o Options) (err error) {
 	work, stop := r.until(ctx)
 	defer stop()
 	counts, _ := r.sess.Map(runtime.MapCounts)
-	if r.o.Limit > 0 {
-		go r.watch(work, stop, counts, len(rows))
-	}
+	done := r.look(work, stop, func() ([]event.Event, uint64, error) { return counted(rows, counts) })
 	r.ended(work)
+	stop()
+	<-done
 	r.o.Doing("taking the probes out")
 	if err := r.sess.Detach(); err != nil {
 		return fmt.Errorf("taking the probes out: %w", err)
@@ -92,18 +92,16 @@ func Count(ctx context.Context, o Options) (err error) {
 		}
 	}
 
-	var calls uint64
+	called, calls, err := counted(rows, counts)
+	if err != nil {
+		return err
+	}
 	var cost time.Duration
 	for i := range rows {
-		if rows[i].Count, err = counts.Sum(uint32(i)); err != nil {
-			return err
-		}
-		calls += rows[i].Count
 		cost += time.Duration(rows[i].Count) * costs[i]
-		if rows[i].Count == 0 {
-			continue
-		}
-		r.emit(rows[i])
+	}
+	for _, row := range called {
+		r.emit(row)
 	}
 	stats, err := r.sess.Stats()
 	if err != nil {
@@ -118,27 +116,16 @@ func Count(ctx context.Context, o Options) (err error) {
 	return r.failed
 }
 
-// watch ends the run once as many calls have been counted as were asked for.
-func (r *run) watch(ctx context.Context, stop func(), counts runtime.Map, n int) {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var sum uint64
-		for i := range n {
-			c, err := counts.Sum(uint32(i))
-			if err != nil {
-				return
-			}
-			sum += c
+// counted fills in the figures; those rows are events that are not 0.
+func counted(rows []event.Count, counts runtime.Map) (called []event.Event, calls uint64, err error) {
+	for i := range rows {
+		if rows[i].Count, err = counts.Sum(uint32(i)); err != nil {
+			return nil, 0, err
 		}
-		if sum >= r.o.Limit {
-			stop()
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		calls += rows[i].Count
+		if rows[i].Count > 0 {
+			called = append(called, rows[i])
 		}
 	}
+	return called, calls, nil
 }

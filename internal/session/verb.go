@@ -138,14 +138,10 @@ func (m *measured) run() error {
 	}
 	work, stop := r.until(m.ctx)
 	defer stop()
-	looking := make(chan struct{})
-	go func() {
-		defer close(looking)
-		m.look(work, stop)
-	}()
+	done := r.look(work, stop, m.rows)
 	r.ended(work)
 	stop()
-	<-looking
+	<-done
 	r.o.Doing("taking the probes out")
 	if err := r.sess.Detach(); err != nil {
 		return fmt.Errorf("taking the probes out: %w", err)
@@ -158,46 +154,52 @@ func (m *measured) run() error {
 
 // rows are those of the table, as they are by now.
 func (m *measured) rows() ([]event.Event, uint64, error) {
-	return m.verb.Rows(m.env, m.out.Script, m.elements)
+	rows, calls, err := m.verb.Rows(m.env, m.out.Script, m.elements)
+	m.exact(rows)
+	return rows, calls, err
 }
 
-// Refresh is how often a table is shown that is not complete.
+// refresh is how often a table is shown that is not complete.
 const refresh = 500 * time.Millisecond
 
-// look shows the table from time to time, and ends the run once as many calls have been
-// counted as were asked for.
-func (m *measured) look(ctx context.Context, stop func()) {
-	r := m.r
+// look shows a table from time to time, and ends the run once as many calls have been
+// counted as were asked for. The channel is closed when it has ended, after ctx.
+func (r *run) look(ctx context.Context, stop func(), rows func() ([]event.Event, uint64, error)) <-chan struct{} {
+	done := make(chan struct{})
 	every := 50 * time.Millisecond
 	switch {
 	case r.o.Limit == 0 && r.o.Live == nil:
-		return
+		close(done)
+		return done
 	case r.o.Limit == 0:
 		every = refresh
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	shown := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		shown := time.Now()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			all, calls, err := rows()
+			if err != nil {
+				return
+			}
+			if r.o.Limit > 0 && calls >= r.o.Limit {
+				stop()
+				return
+			}
+			if r.o.Live != nil && time.Since(shown) >= refresh-every/2 {
+				r.o.Live(all)
+				shown = time.Now()
+			}
 		}
-		rows, calls, err := m.rows()
-		if err != nil {
-			return
-		}
-		if r.o.Limit > 0 && calls >= r.o.Limit {
-			stop()
-			return
-		}
-		if r.o.Live != nil && time.Since(shown) >= refresh-every/2 {
-			m.exact(rows)
-			r.o.Live(rows)
-			shown = time.Now()
-		}
-	}
+	}()
+	return done
 }
 
 // close emits the table and the summary.
@@ -207,7 +209,6 @@ func (m *measured) close(status string) error {
 	if err != nil {
 		return err
 	}
-	m.exact(rows)
 	for _, row := range rows {
 		r.emit(row)
 	}
