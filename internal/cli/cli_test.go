@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 // privileges too) and, for a verb that is there, [verb:NAME]; "status N COMMAND..."
 // demands an exit status. With cargo, $ARGS_DEBUG, $ARGS_RELEASE (with debug info) and
 // $ARGS_PLAIN are builds of examples/args, $HELLO is one of examples/helloworld, $FLOW
-// one of that fixture, $FLOW_PLAIN the same without debug info: copies that every user can read. $ARGS_KERNEL is $ARGS_DEBUG as
+// one of that fixture, $FLOW_PLAIN the same without debug info, $SDT one of the fixture sdt: copies that every user can read. $ARGS_KERNEL is $ARGS_DEBUG as
 // another file, for the kernel runtime: it may probe every process that runs the file,
 // also those in which another story has the user runtime.
 func TestScript(t *testing.T) {
@@ -44,6 +44,7 @@ func TestScript(t *testing.T) {
 			"HELLO":        fixture.Build(t, "helloworld", fixture.Debug),
 			"FLOW":         fixture.Build(t, "flow", fixture.Release),
 			"FLOW_PLAIN":   fixture.Build(t, "flow", fixture.Plain),
+			"SDT":          fixture.Build(t, "sdt", fixture.Release),
 		} {
 			programs[name] = openCopy(t, program)
 		}

@@ -35,6 +35,8 @@ type runFlags struct {
 	noWarn  bool
 	named   []string // --param NAME=VALUE
 	version bool
+	list    bool
+	info    bool
 }
 
 func newRun() *cobra.Command {
@@ -48,7 +50,8 @@ func newRun() *cobra.Command {
 
   $ ferrotrace run -e 'uretprobe:app::load { if (is(retval, Err)) { printf("%s: %?\n", comm, retval.Err.0); } }' -- ./app
   $ ferrotrace run -e 'uretprobe:app::serve { @us = hist(duration / 1000); }' -p 812 --for 10s
-  $ ferrotrace run slow.bt 100 -p 812`,
+  $ ferrotrace run slow.bt 100 -p 812
+  $ ferrotrace run -lv 'uprobe:./app:shop::**'`,
 		Long: `A script is probes with what they do: uprobe:FUNCTION /CONDITION/ { … }. Functions are
 named as in the source; their arguments are args.NAME, with fields, variants and
 elements, and the result is retval. docs/language.md has all of the language.
@@ -73,6 +76,8 @@ Parameters ($1, $2, …) stand behind the script, before --.`,
 	s.BoolVar(&f.noWarn, "no-warnings", false, "say nothing of what is only doubtful, warnf() included")
 	s.StringArrayVar(&f.named, "param", nil, "give the script's getopt() `NAME=VALUE`; repeatable, and the same as --NAME=VALUE behind --")
 	s.BoolVar(&f.version, "version", false, "say which ferrotrace this is")
+	s.BoolVarP(&f.list, "list", "l", false, "list the probes that a pattern means (uprobe:./app:shop::*, usdt:*, nothing with -p) or those of a script, with -v their arguments too")
+	s.BoolVar(&f.info, "info", false, "say what this ferrotrace and this machine can do")
 	s.BoolVar(&f.dryRun, "dry-run", false, "check and compile the script, and attach nothing")
 	f.buffer = "line"
 	s.VarP(choiceOf(&f.buffer, "line", "full", "none"), "buffer", "B", "when output is written: `line|full|none`")
@@ -121,6 +126,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		v.SetArgs(nil)
 		return v.RunE(v, nil)
 	}
+	if f.info {
+		return f.aboutHere(cmd)
+	}
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 		args, f.command = slices.Clip(args[:dash]), args[dash:]
 	}
@@ -136,6 +144,13 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	if len(f.pids) > 0 && len(f.command) > 0 {
 		return usageError("trace them in runs of their own", "-p and a command can't be mixed")
+	}
+	if f.outFile == "json" || f.outFile == "text" { // as the other verbs have it
+		f.format, f.outFile = output.Format(f.outFile), ""
+	}
+	f.out = cmp.Or(f.out, f.outFile)
+	if f.list {
+		return f.probes(cmd, args)
 	}
 	sc := session.Script{Named: named, Unsafe: f.unsafe, NoWarnings: f.noWarn, Settings: environment(), Lookups: f.warnAll && !f.noWarn, Dump: f.dump, NoMaps: f.noMaps}
 	switch {
@@ -153,10 +168,6 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		sc.Name, sc.Text = name, string(b)
 	}
 	sc.Params = args
-	if f.outFile == "json" || f.outFile == "text" { // as the other verbs have it
-		f.format, f.outFile = output.Format(f.outFile), ""
-	}
-	f.out = cmp.Or(f.out, f.outFile)
 	sc.JSON = f.format == output.JSON
 	o, done, err := f.open(cmd)
 	if err != nil {

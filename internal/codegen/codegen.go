@@ -12,6 +12,8 @@ package codegen
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"ferrotrace/internal/program"
@@ -329,11 +331,10 @@ type site struct {
 
 // Dump prints the maps, the probes, the schema, and the programs as assembly.
 func (c *Compiled) Dump(w io.Writer) error {
-	for _, name := range []string{mapSites, mapIndices, mapVTables, runtime.MapEvents, runtime.MapTargets, runtime.MapScratch, runtime.MapCounters, runtime.MapCounts} {
-		if m := c.Spec.Maps[name]; m != nil {
-			if _, err := fmt.Fprintf(w, "map %s %s: key %d, value %d, entries %d\n", name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries); err != nil {
-				return err
-			}
+	for _, name := range slices.Sorted(maps.Keys(c.Spec.Maps)) {
+		m := c.Spec.Maps[name]
+		if _, err := fmt.Fprintf(w, "map %s %s: key %d, value %d, entries %d\n", name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries); err != nil {
+			return err
 		}
 	}
 	for _, p := range c.Probes {

@@ -121,22 +121,3 @@ func (f *File) symbol(b, strs []byte) (Symbol, bool) {
 	s.Name = str(strs, uint64(le.Uint32(b)))
 	return s, true
 }
-
-// SymbolAddr is the address, as linked, of what a symbol names, data as well as code; not ok
-// if no table of the file has it.
-func (f *File) SymbolAddr(name string) (addr uint64, ok bool) {
-	le := binary.LittleEndian
-	for i := range f.sections {
-		tab := &f.sections[i]
-		if tab.typ != elf.SHT_SYMTAB && tab.typ != elf.SHT_DYNSYM || int(tab.link) >= len(f.sections) {
-			continue
-		}
-		strs := f.raw(&f.sections[tab.link])
-		for b := f.raw(tab); len(b) >= symSize; b = b[symSize:] {
-			if elf.SectionIndex(le.Uint16(b[6:])) != elf.SHN_UNDEF && str(strs, uint64(le.Uint32(b))) == name {
-				return le.Uint64(b[8:]), true
-			}
-		}
-	}
-	return 0, false
-}

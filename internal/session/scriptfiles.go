@@ -31,6 +31,9 @@ func (s *scripted) named(name string) (files []*file, err error) {
 	}
 	var why error
 	for _, n := range names {
+		if !strings.Contains(n, "/") { // Glob drops what ./ says: that it is no library's name
+			n = "./" + n
+		}
 		if st, err := os.Stat(n); err != nil || !st.Mode().IsRegular() {
 			continue
 		}

@@ -73,7 +73,15 @@ func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
 		if len(found) == 0 && missed == nil {
 			missed = f.ix.NoMatch(p.Func)
 		}
+		note, err := f.ix.Give(pattern, found)
+		if err != nil {
+			return nil, err
+		}
+		if note != "" {
+			s.r.o.Warn("%s", note)
+		}
 		for _, fn := range found {
+			name := called(fn, p.Func)
 			all, err := fn.Instances()
 			if err != nil {
 				why = err
@@ -84,12 +92,12 @@ func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
 					continue
 				}
 				if p.Offset > 0 {
-					if err := s.address(f, in.Low()+p.Offset, fmt.Sprintf("%s%s+%d", prefix, fn.Name, p.Offset), add); err != nil {
+					if err := s.address(f, in.Low()+p.Offset, fmt.Sprintf("%s%s+%d", prefix, name, p.Offset), add); err != nil {
 						return nil, err
 					}
 					continue
 				}
-				if err := s.instance(f, in, p.Provider == ast.Uretprobe, prefix+fn.Name, add); err != nil {
+				if err := s.instance(f, in, p.Provider == ast.Uretprobe, prefix, name, add); err != nil {
 					why = err
 				}
 			}
@@ -107,13 +115,21 @@ func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
 	return sites, nil
 }
 
+// called is the name by which a function was found: C gives several to one.
+func called(fn *index.Function, by string) string {
+	if !fn.Rust && slices.Contains(fn.Aliases, by) {
+		return by
+	}
+	return fn.Name
+}
+
 // Symbol implements check.Symbols.
 func (s *scripted) Symbol(site *check.Site, name string) (addr, size uint64, ok bool) {
 	return s.places[site].f.ix.File.Named(name)
 }
 
 // instance adds the site that an instance is.
-func (s *scripted) instance(f *file, in *index.Instance, ret bool, name string, add func(*check.Site, *scriptPlace)) error {
+func (s *scripted) instance(f *file, in *index.Instance, ret bool, prefix, name string, add func(*check.Site, *scriptPlace)) error {
 	plan, err := in.Plan()
 	if err != nil {
 		return err
@@ -125,7 +141,7 @@ func (s *scripted) instance(f *file, in *index.Instance, ret bool, name string, 
 		}
 		return fmt.Errorf("the end of %s can't be seen: %s", in.Fn.Name, why)
 	}
-	site := &check.Site{Probe: name, Func: in.Fn.Name, C: !in.Fn.Rust}
+	site := &check.Site{Probe: prefix + name, Func: name, C: !in.Fn.Rust}
 	if in.Untyped() {
 		site.NoArgs = "there is no debug info of them: build with debug = 2, or give the signature: '" + in.Fn.Name + "(x: u64)'"
 	}

@@ -54,7 +54,10 @@ func Read(f *objfile.File) ([]Probe, error) {
 		return nil, err
 	}
 	at, _, moved := f.SectionAddr(base)
-	return Parse(notes, at, moved, f.SymbolAddr), nil
+	return Parse(notes, at, moved, func(name string) (uint64, bool) {
+		addr, _, ok := f.Named(name)
+		return addr, ok
+	}), nil
 }
 
 // Parse reads the contents of a section of notes. at is where the file has its section
