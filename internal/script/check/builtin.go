@@ -294,8 +294,12 @@ func (c *checker) allArgs(x *ast.Ident) *operand {
 	var names []string
 	var ts []*ir.Type
 	for i := range s.Args {
-		o := c.siteValue(i, &s.Args[i], "args."+s.Args[i].Name, x)
-		if o = c.value(o, x); o == nil {
+		whole := c.siteValue(i, &s.Args[i], "args."+s.Args[i].Name, x)
+		o := c.value(whole, x)
+		if o == nil {
+			if whole != nil && whole.place != nil {
+				c.errs[len(c.errs)-1].Hint = "print(args) shows all of them, and %? one: args." + s.Args[i].Name
+			}
 			return nil
 		}
 		names, ts, m.Elems = append(names, s.Args[i].Name), append(ts, o.t.Type), append(m.Elems, o.x)

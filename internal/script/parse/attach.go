@@ -16,7 +16,7 @@ import (
 // it: <...>, so that <Db as Store>::get needs no quotes, and {{closure}} behind a
 // colon. Quotes keep all else.
 
-var closureSegment = regexp.MustCompile(`^\{\{?[A-Za-z_][\w#:.-]*\}?\}`)
+var closureSegment = regexp.MustCompile(`^\{\{?[A-Za-z_][\w#:.*-]*\}?\}`)
 
 // pointEnd is the offset where the attach point ends that begins at i.
 func (p *parser) pointEnd(i int) int {
