@@ -141,7 +141,11 @@ func (c *checker) call(x *ast.Call) *operand {
 		if f.max != f.min {
 			want = fmt.Sprintf("%d to %d", f.min, f.max)
 		}
-		c.errorf(x, "", "%s() takes %s arguments, and is given %d", x.Name, want, n)
+		arguments := "arguments"
+		if want == "1" {
+			arguments = "argument"
+		}
+		c.errorf(x, "", "%s() takes %s %s, and is given %d", x.Name, want, arguments, n)
 		return nil
 	}
 	return f.do(c, x)

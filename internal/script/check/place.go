@@ -488,7 +488,8 @@ func list(names []string) string {
 
 // nearest proposes a name.
 func nearest(name string, of []string) string {
-	if best := spell.Nearest(name, of); best != "" {
+	// Of names of one letter, and of numbers, each is near to all others.
+	if best := spell.Nearest(name, of); best != "" && len(name) > 1 {
 		return "did you mean " + best + "?"
 	}
 	return ""
