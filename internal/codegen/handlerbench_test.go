@@ -16,7 +16,7 @@ func BenchmarkHandlers(b *testing.B) {
 	// Of fn(s: &str, n: u64).
 	length := &ir.Root{T: ir.U64, Off: 8}
 	n := &ir.Root{T: ir.U64, Root: 1}
-	name := &ir.ReadText{T: ir.TextType(64), Addr: &ir.Root{T: ir.U64}, Len: length, Strict: true}
+	name := &ir.ReadText{T: ir.TextType(program.DefaultLimits.MaxStr), Addr: &ir.Root{T: ir.U64}, Len: length, Strict: true}
 	count := &ir.Type{Kind: ir.Count}
 	hist := &ir.Type{Kind: ir.Hist, Signed: true}
 	tid := &ir.Cast{T: ir.U64, X: &ir.Builtin{T: ir.U32, Kind: ir.Tid}}
@@ -35,7 +35,7 @@ func BenchmarkHandlers(b *testing.B) {
 			return nil, false
 		}},
 		{"@[args.s] = count()", func(s *scripting) (*ir.Handler, bool) {
-			s.add(&ir.Aggregate{Map: s.table(ir.TextType(64), count), Key: name})
+			s.add(&ir.Aggregate{Map: s.table(name.T, count), Key: name})
 			return nil, false
 		}},
 		{"@ = hist(args.n)", func(s *scripting) (*ir.Handler, bool) {

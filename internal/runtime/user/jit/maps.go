@@ -42,22 +42,43 @@ func (c *compiler) lookup(r routine) {
 	a.Ret()
 }
 
-// hashKey leaves the hash of the key at rsi in r11; it uses rax, rdx and r10.
+// hashKey leaves the hash of the key at rsi in r11; it uses rax, rcx, rdx, r8, r9 and r10.
 func (c *compiler) hashKey(m *shm.Map) {
 	a, n := &c.a, int(m.KeySize)
 	var seed uint64 = shm.HashSeed + uint64(n)
 	var mult uint64 = shm.HashMult
+	lanes := [shm.HashLanes]asm.Reg{tmp1, asm.RCX, asm.R8, asm.R9}
+	a.MovImm(tmp2, int64(mult))
 	a.MovImm(tmp1, int64(seed))
-	mix := func() {
-		a.ALU(asm.XOR, 8, asm.RAX, tmp1)
-		a.MovImm(tmp2, int64(mult))
+	// mix takes rax into a lane.
+	mix := func(lane asm.Reg) {
+		a.ALU(asm.XOR, 8, asm.RAX, lane)
 		a.Mul(8, tmp2)
 		a.ALU(asm.XOR, 8, asm.RAX, asm.RDX)
-		a.Mov(8, tmp1, asm.RAX)
+		a.Mov(8, lane, asm.RAX)
 	}
-	for off := 0; off+8 <= n; off += 8 {
+	off := 0
+	word := func(lane asm.Reg) {
 		a.Load(8, asm.RAX, asm.At(asm.RSI, int32(off)))
-		mix()
+		mix(lane)
+		off += 8
+	}
+	if n >= shm.HashLong {
+		for _, lane := range lanes[1:] {
+			a.Mov(8, lane, tmp1)
+		}
+		for off+8*len(lanes) <= n {
+			for _, lane := range lanes {
+				word(lane)
+			}
+		}
+		for _, lane := range lanes[1:] {
+			a.Mov(8, asm.RAX, lane)
+			mix(tmp1)
+		}
+	}
+	for off+8 <= n {
+		word(tmp1)
 	}
 	if rest := n % 8; rest != 0 {
 		first := true
@@ -72,7 +93,7 @@ func (c *compiler) hashKey(m *shm.Map) {
 			}
 			first = false
 		})
-		mix()
+		mix(tmp1)
 	}
 }
 

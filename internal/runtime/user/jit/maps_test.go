@@ -52,10 +52,12 @@ func program(t testing.TB, name string, insns asm.Instructions) *insn.Program {
 
 const possibleCPUs = 64 // more than this machine has
 
-// mapPrograms act on a map with the context {key [64]byte, flags u64, value …}.
+const keyRoom = 264
+
+// mapPrograms act on a map with the context {key [264]byte, flags u64, value …}.
 // Lookup copies what it finds to the value and returns 1, or 0.
 func mapPrograms(t testing.TB, m *ebpf.MapSpec, indirect bool) []*insn.Program {
-	const flags, value = 64, 72
+	const flags, value = keyRoom, keyRoom + 8
 	loadMap := asm.Instructions{asm.LoadMapPtr(asm.R1, 0).WithReference("m")}
 	if indirect { // so that the compiler does not see which map it is
 		loadMap = asm.Instructions{
@@ -128,6 +130,8 @@ func TestMapsAgainstInterpreter(t *testing.T) {
 		"hash 4":        {Type: ebpf.Hash, KeySize: 4, ValueSize: 1, MaxEntries: 60},
 		"hash 13":       {Type: ebpf.Hash, KeySize: 13, ValueSize: 40, MaxEntries: 7},
 		"hash 64":       {Type: ebpf.Hash, KeySize: 64, ValueSize: 333, MaxEntries: 30},
+		"hash 107":      {Type: ebpf.Hash, KeySize: 107, ValueSize: 8, MaxEntries: 30},
+		"hash 264":      {Type: ebpf.PerCPUHash, KeySize: 264, ValueSize: 8, MaxEntries: 30},
 		"hash 7":        {Type: ebpf.Hash, KeySize: 7, ValueSize: 16, MaxEntries: 1},
 		"per-CPU hash":  {Type: ebpf.PerCPUHash, KeySize: 16, ValueSize: 20, MaxEntries: 20},
 	}
@@ -150,7 +154,7 @@ func TestMapsAgainstInterpreter(t *testing.T) {
 				}
 				r := rand.New(rand.NewPCG(1, 2))
 				for i := range 4000 {
-					ctx := make([]byte, 72+spec.ValueSize)
+					ctx := make([]byte, keyRoom+8+spec.ValueSize)
 					k := r.IntN(int(spec.MaxEntries)*3/2 + 1)
 					if spec.KeySize == 4 {
 						binary.LittleEndian.PutUint32(ctx, uint32(k))
@@ -160,10 +164,10 @@ func TestMapsAgainstInterpreter(t *testing.T) {
 						}
 					}
 					if r.IntN(3) == 0 {
-						ctx[64] = byte(r.IntN(5))
+						ctx[keyRoom] = byte(r.IntN(5))
 					}
 					for j := range spec.ValueSize {
-						ctx[72+j] = byte(r.Uint32())
+						ctx[keyRoom+8+j] = byte(r.Uint32())
 					}
 					op := progs[r.IntN(len(progs))].Name
 					if op == "each" && spec.Type == ebpf.PerCPUArray {
@@ -199,11 +203,11 @@ func TestHashConcurrent(t *testing.T) {
 	for g := range 4 {
 		m := load(t, options(memory.Layout), mem, progs...)
 		wg.Go(func() {
-			ctx := make([]byte, 80)
+			ctx := make([]byte, keyRoom+16)
 			for i := range 20_000 {
 				k := uint64((i*7 + g) % 32)
 				binary.LittleEndian.PutUint64(ctx, k)
-				binary.LittleEndian.PutUint64(ctx[72:], k)
+				binary.LittleEndian.PutUint64(ctx[keyRoom+8:], k)
 				if (i+g)%3 == 0 {
 					m.run("delete", ctx)
 				} else if r := m.run("update", ctx); r != 0 {

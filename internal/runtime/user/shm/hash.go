@@ -11,7 +11,15 @@ import (
 // HashSeed and HashMult make the hash of a key: it starts as HashSeed plus the
 // size of the key; for each 8 bytes w of the key, the last padded with zeros, it
 // becomes hi ^ lo of the 128-bit product (h ^ w) * HashMult.
+//
+// A product waits for the one before it. So for a key of HashLong bytes or more there are
+// HashLanes hashes at first, all starting like that, which take words in turns as long as
+// there is one for each; then the first takes the others as if they were words of the key,
+// and goes on.
 const (
+	HashLong  = 64
+	HashLanes = 4
+
 	HashSeed = 0x2d358dccaa6c78a5
 	HashMult = 0x9e3779b97f4a7c15
 )
@@ -22,6 +30,23 @@ const Spins = 256
 
 func hash(key []byte) uint64 {
 	h := HashSeed + uint64(len(key))
+	mix := func(h, w uint64) uint64 {
+		hi, lo := bits.Mul64(h^w, HashMult)
+		return hi ^ lo
+	}
+	if len(key) >= HashLong {
+		lanes := [HashLanes]uint64{h, h, h, h}
+		for len(key) >= 8*HashLanes {
+			for i := range lanes {
+				lanes[i] = mix(lanes[i], binary.LittleEndian.Uint64(key[8*i:]))
+			}
+			key = key[8*HashLanes:]
+		}
+		h = lanes[0]
+		for _, lane := range lanes[1:] {
+			h = mix(h, lane)
+		}
+	}
 	for len(key) > 0 {
 		var w uint64
 		if len(key) >= 8 {
@@ -31,8 +56,7 @@ func hash(key []byte) uint64 {
 			copy(last[:], key)
 			w, key = binary.LittleEndian.Uint64(last[:]), nil
 		}
-		hi, lo := bits.Mul64(h^w, HashMult)
-		h = hi ^ lo
+		h = mix(h, w)
 	}
 	return h
 }
