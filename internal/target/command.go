@@ -251,7 +251,7 @@ func (c *Command) Terminate() error {
 	if c.order(kill) {
 		return nil
 	}
-	return c.signal(unix.SIGTERM)
+	return c.Signal(unix.SIGTERM)
 }
 
 // Kill ends the command.
@@ -259,24 +259,7 @@ func (c *Command) Kill() error {
 	if c.order(kill) {
 		return nil
 	}
-	return c.signal(unix.SIGKILL)
-}
-
-// signal goes through the pidfd: the pid may be another's as soon as the command
-// has been waited for.
-func (c *Command) signal(sig syscall.Signal) error {
-	conn, err := c.fd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var serr error
-	if err := conn.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
-		return err
-	}
-	if serr == unix.ESRCH {
-		return nil
-	}
-	return os.NewSyscallError("pidfd_send_signal", serr)
+	return c.Signal(unix.SIGKILL)
 }
 
 // Wait returns how the released command ended, or ctx's error.

@@ -138,6 +138,23 @@ func readable(fd uintptr) bool {
 	}
 }
 
+// Signal sends the process a signal. It is no error if it has ended. It goes through the
+// pidfd, for the pid may be another's as soon as the process has been waited for.
+func (p *Process) Signal(sig unix.Signal) error {
+	conn, err := p.fd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	if err := conn.Control(func(fd uintptr) { serr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if serr == unix.ESRCH {
+		return nil
+	}
+	return os.NewSyscallError("pidfd_send_signal", serr)
+}
+
 // Wait returns nil when the process has ended, or ctx's error. Only one may be
 // under way.
 func (p *Process) Wait(ctx context.Context) error {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"sort"
 	"time"
@@ -15,8 +14,6 @@ import (
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/patch"
 	"ferrotrace/internal/target"
-
-	"golang.org/x/sys/unix"
 )
 
 // remainsError says that memory had to be left in a process.
@@ -44,8 +41,7 @@ const (
 func (p *process) remove(ctx context.Context) error {
 	if p.hold {
 		p.hold = false
-		err := unix.Kill(p.pid, unix.SIGKILL) // it is stopped, and this process's child: no other has its number
-		return errors.Join(os.NewSyscallError("kill", err), p.t.Detach())
+		return errors.Join(p.t.Kill(), p.t.Detach())
 	}
 	p.lookForExec(ctx)
 	err := p.restore(ctx)

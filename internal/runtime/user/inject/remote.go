@@ -101,6 +101,12 @@ const maxTries = 1000
 // it is over in no time; if not, the process is given up: the thread gets through its
 // stub by itself, which must not be written again.
 func (t *Tracee) remote(ctx context.Context, deadline time.Time, nr uint64, args ...uint64) (uint64, error) {
+	switch { // since a call before, of the same request
+	case t.err != nil:
+		return 0, t.err
+	case t.worker == nil:
+		return 0, fmt.Errorf("process %d: %w", t.pid, ErrGone)
+	}
 	if err := t.openCave(); err != nil {
 		return 0, err
 	}

@@ -502,6 +502,10 @@ func (t *Tracee) resume() (time.Duration, error) {
 	return d, t.err
 }
 
+// Kill ends the process, which must not be detached from yet. It is no error if it has
+// ended.
+func (t *Tracee) Kill() error { return t.proc.Signal(unix.SIGKILL) }
+
 // Seccomp reports whether the process runs under a seccomp filter: system calls that
 // are made for it are exempt, those that code in it makes are not.
 func (t *Tracee) Seccomp() bool { return t.seccomp }
