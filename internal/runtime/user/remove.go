@@ -57,7 +57,12 @@ func (p *process) remove(ctx context.Context) error {
 		err = nil
 	default:
 		// The next one, which may be this process, has to try again.
-		err = errors.Join(err, p.journal.Disown(ctx))
+		derr := p.journal.Disown(ctx)
+		if over(derr) { // so it did not stop because it ends
+			err = nil
+			break
+		}
+		err = errors.Join(err, derr)
 		if !errors.As(err, &remains) {
 			err = fmt.Errorf("taking the probes out: %w", err)
 		}
