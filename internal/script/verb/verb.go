@@ -185,8 +185,19 @@ func (v *Verb) key() string {
 	return key
 }
 
-// trace writes what shows each call with its arguments and result.
+// trace writes what shows each call with its arguments, result and duration.
 func (v *Verb) trace(b *strings.Builder) {
+	if v.AtEnd() { // nothing is shown of a call until then
+		v.probe(b, ast.Uretprobe)
+		b.WriteString("{\n  printf(\"%s %? → %? in %lu ns\\n\", func, args, retval, duration);\n}\n")
+		return
+	}
 	v.probe(b, ast.Uprobe)
-	b.WriteString("{ printf(\"%s: \", func); print(args); }\n")
+	b.WriteString("{\n  printf(\"%s %?\\n\", func, args);\n}\n")
+	if v.lines() {
+		return
+	}
+	b.WriteString("\n")
+	v.probe(b, ast.Uretprobe)
+	b.WriteString("{\n  printf(\"%s → %? in %lu ns\\n\", func, retval, duration);\n}\n")
 }

@@ -1,6 +1,7 @@
 package verb
 
 import (
+	"strings"
 	"testing"
 
 	"ferrotrace/internal/script/parse"
@@ -20,6 +21,9 @@ func TestScript(t *testing.T) {
 		{Verb{Kind: Hist, Value: "duration / 1000", Patterns: []string{"f"}}, "uretprobe:f\n{\n  @[func] = hist(duration / 1000);\n}\n"},
 		{Verb{Kind: Latency, Patterns: []string{"f"}, By: "tid"}, "uretprobe:f\n{\n  $key = (func, tid);\n" +
 			"  @ns[$key] = hist(duration, 5);\n  @min[$key] = min(duration);\n  @max[$key] = max(duration);\n  @sum[$key] = sum(duration);\n}\n"},
+		{Verb{Kind: Trace, Patterns: []string{"f"}, Where: "args.x > 1"}, "uprobe:f\n/args.x > 1/\n{\n  printf(\"%s %?\\n\", func, args);\n}\n\n" +
+			"uretprobe:f\n/args.x > 1/\n{\n  printf(\"%s → %? in %lu ns\\n\", func, retval, duration);\n}\n"},
+		{Verb{Kind: Trace, Patterns: []string{"f"}, Where: "retval"}, "uretprobe:f\n/retval/\n{\n  printf(\"%s %? → %? in %lu ns\\n\", func, args, retval, duration);\n}\n"},
 	} {
 		if err := c.v.Check(); err != nil {
 			t.Errorf("%+v: %v", c.v, err)
@@ -29,8 +33,8 @@ func TestScript(t *testing.T) {
 			t.Errorf("%+v:\n%s\nwant\n%s", c.v, got, c.want)
 		}
 		tree, errs := parse.File("test", got)
-		if errs.Failed() || len(tree.Probes) != 1 {
-			t.Errorf("%s\ndoes not parse to one probe: %v", got, errs)
+		if errs.Failed() || len(tree.Probes) != strings.Count(c.want, "{\n") {
+			t.Errorf("%s\ndoes not parse: %v", got, errs)
 		}
 	}
 }
