@@ -268,6 +268,9 @@ func (s *scripted) bind() error {
 		}
 	}
 	script.Words = words
+	if s.out.Probes == 0 {
+		return refuse(nothing, errors.New("no probe of the script matches anything"), "")
+	}
 	if len(s.out.Uses) > 0 && len(words) == 0 {
 		return refuse(nothing, errors.New("no probe of the script has a place where it could be planted"), "")
 	}
