@@ -156,6 +156,7 @@ func parseFlags(line ...string) (flags, []string, error) {
 	f.addTarget(cmd)
 	f.addOutput(cmd)
 	f.addTrace(cmd)
+	f.addLimit(cmd)
 	root := newRoot()
 	root.AddCommand(cmd)
 	root.SetArgs(append([]string{"verb"}, line...))

@@ -82,13 +82,17 @@ func (f *flags) addTrace(cmd *cobra.Command) {
 	complete(cmd, "runtime", session.Auto+"\tuser where it is permitted, safe and complete, else kernel",
 		session.Kernel+"\tin the kernel; needs privileges", session.User+"\tin the traced process itself; needs the right to ptrace it")
 	s.Var(durationValue{&f.duration}, "for", "end after `DURATION`, such as 500ms, 10s or 2m")
-	s.Var(countValue{&f.limit}, "limit", "end after `N` calls")
 	s.Var(inlineValue{&f.inlined}, "inline", "trace inlined instances, `all|none`")
 	complete(cmd, "inline", "all", "none")
 	s.Var(naturalValue{&f.maxStr}, "max-str", "show at most `N` bytes of a string")
 	s.Var(naturalValue{&f.maxItems}, "max-items", "show at most `N` elements of a collection")
 	s.Var(naturalValue{&f.depth}, "depth", "follow at most `N` pointers, one behind the other")
 	s.BoolVar(&f.leave, "leave", false, "let the command run on when tracing ends")
+}
+
+// addLimit is for the verbs that know what a call is: a script ends itself, by exit().
+func (f *flags) addLimit(cmd *cobra.Command) {
+	cmd.Flags().Var(countValue{&f.limit}, "limit", "end after `N` calls")
 }
 
 // patterns takes what follows the flags apart: patterns, then the command after --.

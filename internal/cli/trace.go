@@ -53,6 +53,7 @@ func newTracing(kind verb.Kind, values bool, cmd *cobra.Command) *cobra.Command 
 	f.addTarget(cmd)
 	f.addOutput(cmd)
 	f.addTrace(cmd)
+	f.addLimit(cmd)
 	s := cmd.Flags()
 	s.StringVar(&f.verb.Where, "where", "", "only calls for which `EXPR` holds: of args, retval, duration")
 	s.BoolVar(&f.print, "print-script", false, "print the script that this is, and run nothing")
