@@ -181,6 +181,9 @@ func TestSettings(t *testing.T) {
 	if c := out.Config; c.MaxMapKeys != 9 || c.MaxStr != 32 || c.StackMode != "raw" || c.MaxCat != 3 {
 		t.Errorf("config %+v", c)
 	}
+	if out, errs = checked(t, `begin { print(comm) }`, Options{Settings: map[string]string{"BPFTRACE_MAX_STRLEN": "9999"}}); out == nil || out.Config.MaxStr != maxText {
+		t.Errorf("a string that is too long: %v", errs)
+	}
 	for text, want := range map[string]string{
 		`config = { license = "Potato" } begin { }`: "Invalid value for license. Found: Potato. Valid values: GPL,",
 		`config = { stack_mode = odd } begin { }`:   "bpftrace, perf, raw or build_id is wanted",

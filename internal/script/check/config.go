@@ -39,7 +39,11 @@ func settingFrom(text string) setting {
 func (c *checker) settings() {
 	c.config = Config{MaxMapKeys: 4096, MaxCat: 10 << 10, PrintMapsOnExit: true, Missing: "error"}
 	for key, text := range c.o.Settings {
-		if why := c.set(configKey(key), settingFrom(text)); why != "" {
+		v := settingFrom(text)
+		if k := configKey(key); k == "max_strlen" || k == "strlen" {
+			v.number = min(v.number, maxText) // bpftrace's bound is another
+		}
+		if why := c.set(configKey(key), v); why != "" {
 			c.errorf(c.prog, "", "%s in the environment: %s", key, why)
 		}
 	}
