@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -117,5 +118,25 @@ func TestErrors(t *testing.T) {
 	}
 	if d := cmp.Diff(string(want), b.String()); d != "" {
 		t.Error(d)
+	}
+}
+
+// The examples of the language's page that are of random.Symbols' app::f mean something.
+func TestPage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/language.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Rust's values\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	blocks := strings.Split(section, "```bt\n")[1:]
+	if len(blocks) < 2 {
+		t.Fatal("no examples in the section of Rust's values")
+	}
+	for _, b := range blocks {
+		text, _, _ := strings.Cut(b, "```")
+		if out, err, errs := through(text); out == nil || err != nil || len(errs) > 0 {
+			t.Errorf("%v %v\n%s", err, errs, text)
+		}
 	}
 }
