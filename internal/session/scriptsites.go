@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"ferrotrace/internal/calls"
+	"ferrotrace/internal/codegen"
 	"ferrotrace/internal/index"
 	"ferrotrace/internal/location"
 	"ferrotrace/internal/objfile/usdt"
@@ -255,6 +256,15 @@ func (s *scripted) Type(name string) *types.Type {
 	return nil
 }
 
+// whole says why a handler can't be at a site whose values are there in part; nil if all
+// that it looks at is.
+func (s *scripted) whole(handler int, function string, values []program.Value) error {
+	if why := codegen.Gone(s.out.Script.Handlers[handler], values); why != "" {
+		return fmt.Errorf("%s: a part of a value that is looked at is %s there: those calls are left out", function, why)
+	}
+	return nil
+}
+
 // place binds a handler to its site.
 func (s *scripted) place(u check.Use) error {
 	pl := s.places[u.Site]
@@ -264,6 +274,10 @@ func (s *scripted) place(u check.Use) error {
 		off, ok := pl.f.ix.File.FileOffset(addr)
 		if !ok {
 			return fmt.Errorf("%#x is not mapped from %s", addr, pl.f.shown)
+		}
+		if err := s.whole(u.Handler, u.Site.Func, item.Values); err != nil {
+			pl.exact = false
+			return err
 		}
 		item.Kind, item.Handler, item.Count = program.Run, u.Handler, -1
 		// A probe of its own, that its words are its own.

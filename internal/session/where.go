@@ -92,12 +92,12 @@ func (w *where) possible(in *index.Instance, p *index.Plan) error {
 		return nil
 	}
 	for i := range p.Entries {
-		if w.has(&p.Entries[i]) {
-			return nil
+		if s := &p.Entries[i]; w.has(s) {
+			return w.filter.whole(w.handler, in.Fn.Name, w.values(p, s, in.Inlined))
 		}
 	}
 	if p.More != nil && w.has(p.More) {
-		return nil
+		return w.filter.whole(w.handler, in.Fn.Name, w.values(p, p.More, false))
 	}
 	return fmt.Errorf("%s: the arguments that the predicate looks at are never in place together", in.Fn.Name)
 }
