@@ -1,6 +1,8 @@
 package index
 
 import (
+	"bytes"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -19,6 +21,7 @@ const (
 	mayHaveMoved = "unsupported: the compiler may have taken an argument out, and nothing tells which"
 	mayBePassed  = "unsupported: the compiler may pass what a pointer leads to in its place, and the code does not show that it does not"
 	setToAddress = "unsupported: a caller passes an address where the signature has none"
+	setToCaller  = "unsupported: a caller passes its own place there, as to a #[track_caller] function"
 )
 
 // passedPlaces are the places of the parameters of a given signature, as far as the
@@ -93,7 +96,7 @@ func (in *Instance) changed(ix *Index, fl *flow, g *given, places []abi.Place, r
 		}
 		return mayHaveMoved
 	}
-	frames, statics := ix.argumentsOf(in.Low())
+	frames, statics, callers := ix.argumentsOf(in.Low())
 	points := func(reg x86.Reg, to *types.Type) bool {
 		switch {
 		case !hasPointer(to):
@@ -119,8 +122,10 @@ func (in *Instance) changed(ix *Index, fl *flow, g *given, places []abi.Place, r
 			reg := hardware(q.Reg)
 			target, isPointer := pointerAt(g.params[i].Type, int64(q.Offset))
 			switch {
-			case !isPointer && statics.Has(reg):
+			case !isPointer && (statics | frames).Has(reg):
 				return setToAddress
+			case isPointer && target.Size > 0 && callers.Has(reg):
+				return setToCaller
 			case isPointer && !pair && !points(reg, target):
 				return mayBePassed
 			}
@@ -211,9 +216,9 @@ func (ix *Index) takes() func(*x86.Inst, x86.Reg) bool {
 const maxTaken = 64
 
 // argumentsOf is what direct callers of the function at addr are seen to pass: registers
-// that get an address in the caller's frame in some call, and those that get one in the
-// image.
-func (ix *Index) argumentsOf(addr uint64) (frames, statics x86.RegSet) {
+// that get an address in the caller's frame in some call, those that get one in the image,
+// and of these those that get that of a core::panic::Location.
+func (ix *Index) argumentsOf(addr uint64) (frames, statics, callers x86.RegSet) {
 	for _, r := range ix.refsTo(addr) {
 		if r.Kind != x86.RefCall {
 			continue
@@ -240,6 +245,9 @@ func (ix *Index) argumentsOf(addr uint64) (frames, statics x86.RegSet) {
 				switch {
 				case w.Mem.RIPRel:
 					statics |= w.Dst.Set()
+					if ix.isLocation(w.Mem.Target) {
+						callers |= w.Dst.Set()
+					}
 				case w.Mem.Base == x86.RSP && w.Mem.Index == x86.NoReg:
 					frames |= w.Dst.Set()
 				}
@@ -247,7 +255,24 @@ func (ix *Index) argumentsOf(addr uint64) (frames, statics x86.RegSet) {
 			done |= w.Writes
 		}
 	}
-	return frames, statics
+	return frames, statics, callers
+}
+
+// isLocation says whether a core::panic::Location is at an address, as far as its content
+// tells: the name of a source file with its length, which may count a zero behind it, and
+// then a line and a column.
+func (ix *Index) isLocation(addr uint64) bool {
+	b := ix.File.Bytes(addr)
+	name, ok := ix.File.SlotAt(addr)
+	if len(b) < 24 || !ok || name.Target == 0 {
+		return false
+	}
+	n, line, col := binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint32(b[16:]), binary.LittleEndian.Uint32(b[20:])
+	text := ix.File.Bytes(name.Target)
+	if n > uint64(len(text)) || line == 0 || col == 0 {
+		return false
+	}
+	return bytes.HasSuffix(bytes.TrimSuffix(text[:n], []byte{0}), []byte(".rs"))
 }
 
 // maxCaller bounds the callers that are decoded, in bytes.

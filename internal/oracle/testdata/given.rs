@@ -45,6 +45,19 @@ fn blamed(unused: u32, n: u32) -> u32 {
     n + 1
 }
 
+// What is in the place of a reference then is that of the caller.
+#[inline(never)]
+#[track_caller]
+fn blamed_for(unused: u64, p: &u64) -> u64 {
+    tick(20);
+    let _ = unused;
+    let p = opaque(p); // or its number is passed in its place
+    if *p > 1000 {
+        panic!("{}", p);
+    }
+    *p + 1
+}
+
 // One goes, one becomes two: as many as before.
 #[inline(never)]
 fn swapped(unused: u32, p: &[u32; 4]) -> u32 {
@@ -255,6 +268,8 @@ fn main() {
         let m = opaque(n);
         call!(plain, a = m, b = -(m as i64) << 33, c = m as u8 + 250, d = ['a', 'é', '𝄞', '\n'][m as usize % 4], e = m & 1 == 1);
         call!(blamed, unused = 77, n = m);
+        call!(blamed_for, unused = 66u64, p = &(m as u64));
+        call!(blamed_for, unused = 67u64, p = &(m as u64 + 1));
         call!(swapped, unused = 88, p = &[m, m + 1, 9, 9]);
         call!(late, unused = 99, s = ["x", "pear", ""][m as usize % 3]);
         call!(pear, s = ["pear", "plum", "fig"][m as usize % 3]);
