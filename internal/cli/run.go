@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -33,6 +34,7 @@ type runFlags struct {
 	buffer  string
 	warnAll bool
 	noWarn  bool
+	filter  string   // --probe-filter, a regular expression
 	named   []string // --param NAME=VALUE
 	version bool
 	list    bool
@@ -74,6 +76,7 @@ Parameters ($1, $2, …) stand behind the script, before --.`,
 	s.StringVar(&f.dump, "dump", "", "show a stage in place of running, `ast|program|bpf|sites`")
 	complete(cmd, "dump", "ast", "program", "bpf", "sites")
 	s.BoolVar(&f.noWarn, "no-warnings", false, "say nothing of what is only doubtful, warnf() included")
+	s.StringVar(&f.filter, "probe-filter", "", "run only those probes of the script that match `REGEX`, and begin and end")
 	s.StringArrayVar(&f.named, "param", nil, "give the script's getopt() `NAME=VALUE`; repeatable, and the same as --NAME=VALUE behind --")
 	s.BoolVar(&f.version, "version", false, "say which ferrotrace this is")
 	s.BoolVarP(&f.list, "list", "l", false, "list the probes that a pattern means (uprobe:./app:shop::*, usdt:*, nothing with -p) or those of a script, with -v their arguments too")
@@ -153,6 +156,11 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		return f.probes(cmd, args)
 	}
 	sc := session.Script{Named: named, Unsafe: f.unsafe, NoWarnings: f.noWarn, Settings: environment(), Lookups: f.warnAll && !f.noWarn, Dump: f.dump, NoMaps: f.noMaps}
+	if f.filter != "" {
+		if sc.Filter, err = regexp.Compile(f.filter); err != nil {
+			return usageError("--probe-filter 'uprobe:.*cart'", "--probe-filter: %v", err)
+		}
+	}
 	switch {
 	case len(f.texts) > 0:
 		sc.Name, sc.Text = "stdin", strings.Join(f.texts, "\n")

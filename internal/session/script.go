@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -34,13 +35,15 @@ type Script struct {
 	Params     []string          // positional
 	Named      map[string]string // named; "" is the value of one that has none
 	Unsafe     bool
-	JSON       bool              // what it says is JSON
-	NoWarnings bool              // warnf is not heard
-	Settings   map[string]string // of the environment: see check.Options
-	Lookups    bool              // warn of elements of maps that are looked up, or deleted, and not there
-	NoMaps     bool              // maps are not printed at the end
-	DryRun     bool              // nothing is attached
-	Hidden     bool              // hits for which a predicate does not hold are counted
+	JSON       bool // what it says is JSON
+	NoWarnings bool // warnf is not heard
+	// Filter leaves out attach points that it does not match, but begin and end; nil for none.
+	Filter   *regexp.Regexp
+	Settings map[string]string // of the environment: see check.Options
+	Lookups  bool              // warn of elements of maps that are looked up, or deleted, and not there
+	NoMaps   bool              // maps are not printed at the end
+	DryRun   bool              // nothing is attached
+	Hidden   bool              // hits for which a predicate does not hold are counted
 	// Dump shows a stage in place of running: "ast", "program", "sites" or "bpf"; to Out.
 	Dump string
 	Out  func(format string, a ...any)
@@ -68,6 +71,9 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 	if errs := macro.Expand(tree, check.Builtin); errs.Failed() {
 		return failed, errs
 	}
+	if sc.Filter != nil {
+		keepMatching(tree, sc.Filter)
+	}
 	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
 	s := &scripted{r: r, ctx: ctx, sc: sc, places: map[*check.Site]*scriptPlace{}, full: make(chan struct{})}
 	defer func() {
@@ -91,6 +97,16 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 		return s.dry()
 	}
 	return s.run()
+}
+
+// keepMatching takes the attach points out of a script that an expression does not match.
+func keepMatching(tree *ast.Program, re *regexp.Regexp) {
+	for _, pr := range tree.Probes {
+		pr.Points = slices.DeleteFunc(pr.Points, func(p *ast.AttachPoint) bool {
+			return p.Provider != ast.Begin && p.Provider != ast.End && !re.MatchString(p.Raw)
+		})
+	}
+	tree.Probes = slices.DeleteFunc(tree.Probes, func(pr *ast.Probe) bool { return len(pr.Points) == 0 })
 }
 
 // check makes a program of the script.
