@@ -165,7 +165,7 @@ func rendered(err error, stderr io.Writer, color bool) error {
 	if !errors.As(err, &errs) {
 		return err
 	}
-	return cmp.Or(errs.Render(stderr, color), error(statusError(exitFailed)))
+	return cmp.Or(errs.Render(stderr, color), error(statusError(exitCode(err))))
 }
 
 // emit writes an event where it belongs: what frames a run stands on standard error

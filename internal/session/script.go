@@ -123,6 +123,9 @@ func (s *scripted) check(tree *ast.Program) error {
 		Hidden: s.sc.Hidden, Format: show.CheckFormat,
 	})
 	if errs.Failed() {
+		if s.missed != nil { // the hint of what is like it stands in the script
+			return refuse(nothing, errs, "")
+		}
 		return errs
 	}
 	if err := s.options(out.Wanted); err != nil {
@@ -218,7 +221,8 @@ type scripted struct {
 	closed   bool
 	full     chan struct{}
 	// muted: the script has exited, and what is hit until its end is not heard.
-	muted bool
+	muted  bool
+	missed error // that a probe matches nothing
 }
 
 // said is an event's record.

@@ -111,6 +111,7 @@ func (s *scripted) Sites(p *ast.AttachPoint) (sites []*check.Site, err error) {
 		if missed == nil {
 			missed = fmt.Errorf("%s has no code of its own to probe", p.Func)
 		}
+		s.missed = missed
 		return nil, missed
 	}
 	return sites, nil
