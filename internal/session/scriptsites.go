@@ -288,6 +288,8 @@ func (s *scripted) place(u check.Use) error {
 		return nil
 	}
 	switch {
+	case u.Entry && !pl.plan.Exact && !pl.in.Inlined:
+		return fmt.Errorf("%s jumps back to its first instruction: what is wanted of its calls' entries can't be told from what its loop has there: those calls are left out", u.Site.Func)
 	case pl.line != nil:
 		item := program.Item{CFA: pl.line.CFA, Cond: -1, Values: locals(pl.line, u.Roots)}
 		return run(pl.line.Addr, pl.line.Inst, item)
