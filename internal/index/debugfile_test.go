@@ -185,7 +185,7 @@ func TestSplitFiles(t *testing.T) {
 		t.Errorf("%d functions, %v", strings.Count(got, "\n"), ix.Problem)
 	}
 	// A package of another build, which has a library's units in common with this.
-	copied(t, fixture.Build(t, "values", fixture.Packed)+".dwp", alone+".dwp")
+	copied(t, fixture.Build(t, "lines", fixture.Packed)+".dwp", alone+".dwp")
 	if _, ix := summary(t, alone, ""); ix.Problem == nil || !strings.Contains(ix.Problem.Error(), "were not found") || ix.Level() == NoSymbols {
 		t.Errorf("level %d, %v", ix.Level(), ix.Problem)
 	}
