@@ -89,7 +89,7 @@ func TestErrors(t *testing.T) {
 		`config = { max_strlen = 0; nonsense = 1 } begin { }`,
 	} {
 		fmt.Fprintf(&b, "=== %s\n", text)
-		out, err, errs := through(text)
+		out, errs, err := through(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -135,7 +135,7 @@ func TestPage(t *testing.T) {
 	}
 	for _, b := range blocks {
 		text, _, _ := strings.Cut(b, "```")
-		if out, err, errs := through(text); out == nil || err != nil || len(errs) > 0 {
+		if out, errs, err := through(text); out == nil || err != nil || len(errs) > 0 {
 			t.Errorf("%v %v\n%s", err, errs, text)
 		}
 	}

@@ -16,20 +16,20 @@ import (
 )
 
 // through takes a text through all stages before a runtime.
-func through(text string) (*check.Output, error, source.Errors) {
+func through(text string) (*check.Output, source.Errors, error) {
 	tree, errs := parse.File("script", text, "7", "text")
 	if errs.Failed() {
-		return nil, nil, errs
+		return nil, errs, nil
 	}
 	if errs := macro.Expand(tree, check.Builtin); errs.Failed() {
-		return nil, nil, errs
+		return nil, errs, nil
 	}
 	out, errs := check.Check(tree, random.Symbols{}, check.Options{Params: []string{"7", "text"}, MaxStr: 64, CPUs: 4, Unsafe: true, Format: show.CheckFormat})
 	if out == nil {
-		return nil, nil, errs
+		return nil, errs, nil
 	}
 	_, err := codegen.Compile(random.Program(out), codegen.Options{HaveLoop: true, CPUs: 4})
-	return out, err, errs
+	return out, errs, err
 }
 
 // seeds are what FuzzCheck begins with, beside random scripts.
@@ -64,7 +64,7 @@ func FuzzCheck(f *testing.F) {
 			text = random.Mutated(r, text)
 		}
 		began := time.Now()
-		_, err, _ := through(text)
+		_, _, err := through(text)
 		if err != nil && !tooLarge(err) {
 			t.Errorf("%v\n%s", err, text)
 		}
@@ -99,7 +99,7 @@ func TestMutated(t *testing.T) {
 			text = seeds[i/4%uint64(len(seeds))]
 		}
 		text = random.Mutated(r, text)
-		if _, err, _ := through(text); err != nil && !tooLarge(err) {
+		if _, _, err := through(text); err != nil && !tooLarge(err) {
 			t.Errorf("%v\n%s", err, text)
 		}
 	}
