@@ -345,18 +345,40 @@ func (g *handler) builtinInto(x *ir.Builtin, at int) {
 		f.store(r7, at, r1, u32)
 		f.load(r1, r7, headBias, u64)
 		f.store(r7, at+8, r1, u64)
+		// Where the frame is not there yet, or not any more, the frame pointer is the
+		// caller's, and the call's own return address is on top of the stack. Kernels since 6.11
+		// see that at a function's first push (perf_callchain_user in
+		// arch/x86/events/core.c).
+		frames, skip := at+ir.StackHead, 0
+		if g.o.XMM > 0 && g.item != nil && g.item.CFA.Equal(frameless) && x.N > 1 {
+			skip = 8
+		}
 		f.mov(r1, r6)
-		g.addr(r2, at+ir.StackHead)
-		f.imm(r3, int64(8*x.N))
+		g.addr(r2, frames+skip)
+		f.imm(r3, int64(8*x.N-skip))
 		f.imm(r4, flagUserStack)
 		f.helper(asm.FnGetStack)
 		none := g.label("none")
-		f.emit(asm.JSLT.Imm(r0, 0, none), asm.RSh.Imm(r0, 3))
+		f.emit(asm.JSLT.Imm(r0, 8, none), asm.RSh.Imm(r0, 3))
+		if skip > 0 {
+			f.addImm(r0, 1)
+		}
 		f.store(r7, at+4, r0, u32)
+		if skip > 0 {
+			f.load(r1, r7, frames+skip, u64)
+			f.store(r7, frames, r1, u64)
+			g.addr(r1, frames+skip)
+			f.imm(r2, 8)
+			f.load(r3, r6, regOffset[location.RSP], u64)
+			f.helper(g.o.read())
+		}
 		f.place(none)
 	default:
 		g.fail("builtin %d is no value", x.Kind)
 	}
 }
+
+// frameless is the CFA of a function that has pushed nothing.
+var frameless = location.Expr{{Kind: location.OpRegister, Reg: location.RSP, Arg: 8}}
 
 const flagUserStack = 1 << 8 // BPF_F_USER_STACK
