@@ -40,16 +40,16 @@ func (g *handler) aggregate(s *ir.Aggregate) {
 	switch t.Kind {
 	case ir.Count:
 		times()
-		f.atomic(asm.AddAtomic, r9, r1)
+		f.atomic(asm.AddAtomic, r9, 0, r1)
 	case ir.Sum:
 		f.load(r1, r7, x, u64)
-		f.atomic(asm.AddAtomic, r9, r1)
+		f.atomic(asm.AddAtomic, r9, 0, r1)
 	case ir.Avg, ir.Stats:
 		f.load(r1, r7, x, u64)
-		f.atomic(asm.AddAtomic, r9, r1)
+		f.atomic(asm.AddAtomic, r9, 0, r1)
 		f.addImm(r9, ir.AggCount)
 		times()
-		f.atomic(asm.AddAtomic, r9, r1)
+		f.atomic(asm.AddAtomic, r9, 0, r1)
 	case ir.Min, ir.Max:
 		f.load(r2, r7, x, u64)
 		g.rank(t)
@@ -65,7 +65,7 @@ func (g *handler) aggregate(s *ir.Aggregate) {
 		f.emit(asm.JGE.Imm(r0, int32(t.Buckets()), done))
 		f.emit(asm.LSh.Imm(r0, 3), asm.Add.Reg(r9, r0))
 		times()
-		f.atomic(asm.AddAtomic, r9, r1)
+		f.atomic(asm.AddAtomic, r9, 0, r1)
 	case ir.Series:
 		g.series(t, x)
 	default:
@@ -96,9 +96,7 @@ func (g *handler) greatest(base asm.Register, off int) {
 		f.load(r0, base, off, u64)
 		f.emit(asm.JGE.Reg(r0, r2, kept))
 		f.mov(r3, r0)
-		ins := asm.CmpXchg.Mem(base, r2, asm.DWord, int16(off))
-		ins.Constant = int64(asm.CmpXchg) >> 8
-		f.emit(ins)
+		f.atomic(asm.CmpXchg, base, off, r2)
 		f.emit(asm.JEq.Reg(r0, r3, kept))
 	}
 	f.place(kept)
@@ -169,9 +167,7 @@ func (g *handler) series(t *ir.Type, x int) {
 	f.emit(asm.Mul.Imm(r0, ir.SeriesSize), asm.Add.Reg(r9, r0))
 	f.load(r0, r9, ir.SeriesInterval, u64)
 	f.emit(asm.JEq.Reg(r0, r2, mine))
-	ins := asm.CmpXchg.Mem(r9, r2, asm.DWord, ir.SeriesInterval)
-	ins.Constant = int64(asm.CmpXchg) >> 8
-	f.emit(ins)
+	f.atomic(asm.CmpXchg, r9, ir.SeriesInterval, r2)
 	f.storeImm(r9, ir.SeriesValue, 0, u64)
 	f.storeImm(r9, ir.SeriesCount, 0, u64)
 	f.place(mine)
@@ -181,9 +177,7 @@ func (g *handler) series(t *ir.Type, x int) {
 		g.rank(t)
 		g.greatest(r9, ir.SeriesValue)
 	case ir.Sum, ir.Avg, ir.Stats:
-		ins := asm.AddAtomic.Mem(r9, r2, asm.DWord, ir.SeriesValue)
-		ins.Constant = int64(asm.AddAtomic) >> 8
-		f.emit(ins)
+		f.atomic(asm.AddAtomic, r9, ir.SeriesValue, r2)
 	case ir.Void:
 		f.store(r9, ir.SeriesValue, r2, u64)
 		f.load(r1, r7, now, u64)
@@ -191,9 +185,7 @@ func (g *handler) series(t *ir.Type, x int) {
 		return
 	}
 	f.imm(r1, 1)
-	add := asm.AddAtomic.Mem(r9, r1, asm.DWord, ir.SeriesCount)
-	add.Constant = int64(asm.AddAtomic) >> 8
-	f.emit(add)
+	f.atomic(asm.AddAtomic, r9, ir.SeriesCount, r1)
 }
 
 // sumUp makes r0 what an element of an aggregating map stands for, over all CPUs: t is

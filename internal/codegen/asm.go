@@ -152,14 +152,14 @@ func (f *fn) lookup(m string) {
 // one may be doing too.
 func (f *fn) add1(base asm.Register) {
 	f.imm(r1, 1)
-	f.atomic(asm.AddAtomic, base, r1)
+	f.atomic(asm.AddAtomic, base, 0, r1)
 }
 
-// atomic does an atomic operation on the u64 at dst. What it is stands in the
+// atomic does an atomic operation on the u64 at dst + off. What it is stands in the
 // immediate (kernel, instruction-set.rst), where asm's Marshal does not put it by
 // itself: without, each is an addition.
-func (f *fn) atomic(op asm.AtomicOp, dst, src asm.Register) {
-	ins := op.Mem(dst, src, asm.DWord, 0)
+func (f *fn) atomic(op asm.AtomicOp, dst asm.Register, off int, src asm.Register) {
+	ins := op.Mem(dst, src, asm.DWord, int16(off))
 	ins.Constant = int64(op) >> 8
 	f.emit(ins)
 }

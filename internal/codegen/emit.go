@@ -67,7 +67,7 @@ func (g *generator) program() (asm.Instructions, error) {
 			fns = append(fns, h.fns...)
 		}
 	}
-	fns = append(fns, claim(fnClaim, runtime.MapScratch), claim(fnFrame, runtime.MapFrames), lose(), fault())
+	fns = append(fns, claim(fnClaim, runtime.MapScratch), claim(fnFrame, runtime.MapFrames), adder(fnLose, runtime.MapCounters), adder(fnFault, runtime.MapFaults))
 	return join(append(fns, walkers(edges, g.cs, g.sizes, g.o)...))
 }
 
@@ -335,12 +335,7 @@ func (g *generator) item(p *plan) *fn {
 		f.load(r3, r7, slotEnd, u32)
 		f.emit(asm.JGT.Imm(r3, int32(g.sizes.record), lost)) // never: for the verifier
 	}
-	f.store(r7, slotRecord+record.OffLength, r3, u32)
-	f.mov(r2, r7)
-	f.addImm(r2, slotRecord)
-	f.loadMap(r1, runtime.MapEvents)
-	f.imm(r4, 0)
-	f.helper(asm.FnRingbufOutput)
+	f.output()
 	f.emit(asm.JEq.Imm(r0, 0, done))
 	f.place(lost)
 	f.imm(r1, int64(counter(p.kind, true)))
@@ -348,6 +343,16 @@ func (g *generator) item(p *plan) *fn {
 	f.place(done)
 	f.exitWith(0)
 	return f
+}
+
+// output hands over the record in the slot at r7, whose length is in r3.
+func (f *fn) output() {
+	f.store(r7, slotRecord+record.OffLength, r3, u32)
+	f.mov(r2, r7)
+	f.addImm(r2, slotRecord)
+	f.loadMap(r1, runtime.MapEvents)
+	f.imm(r4, 0)
+	f.helper(asm.FnRingbufOutput)
 }
 
 // cfa stores the canonical frame address, or 0 and a flag.

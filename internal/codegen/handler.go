@@ -101,7 +101,7 @@ func (g *handler) compile() (asm.Instructions, error) {
 	if err := g.build(); err != nil {
 		return nil, err
 	}
-	fns := append(g.fns, claim(fnFrame, runtime.MapFrames), claim(fnClaim, runtime.MapScratch), fault())
+	fns := append(g.fns, claim(fnFrame, runtime.MapFrames), claim(fnClaim, runtime.MapScratch), adder(fnFault, runtime.MapFaults))
 	return join(append(fns, walkers(g.edges, g.cs, g.sizes, g.o)...))
 }
 
@@ -231,15 +231,7 @@ func (g *handler) head() {
 	if g.needs.bias {
 		// The cookie's site says where this is as linked.
 		none := f.newLabel("none")
-		f.mov(r1, r6)
-		f.helper(asm.FnGetAttachCookie)
-		f.mov(r1, r0)
-		f.lookup(mapSites)
-		f.emit(asm.JEq.Imm(r0, 0, none))
-		f.load(r1, r0, siteAddr, u64)
-		f.load(r2, r6, offIP, u64)
-		f.emit(asm.Sub.Reg(r2, r1))
-		f.store(r7, headBias, r2, u64)
+		f.bias(r7, headBias, none)
 		f.place(none)
 	}
 	if g.needs.cfa {
@@ -327,18 +319,6 @@ func (g *handler) fault(k Fault) {
 }
 
 const fnFault = "fault"
-
-// fault is the function that counts.
-func fault() *fn {
-	f := newFn(fnFault, num("kind"))
-	out := f.newLabel("out")
-	f.lookup(runtime.MapFaults)
-	f.emit(asm.JEq.Imm(r0, 0, out))
-	f.add1(r0)
-	f.place(out)
-	f.exitWith(0)
-	return f
-}
 
 // placesKey is all about an item's places that decides a handler's code.
 func placesKey(it *program.Item) string {

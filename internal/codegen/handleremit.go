@@ -257,12 +257,7 @@ func (g *handler) deep(p *plan, image, size, bias int) {
 	inner.roots(e, p, size)
 	e.load(r3, r7, slotEnd, u32)
 	e.emit(asm.JGT.Imm(r3, int32(g.sizes.record), full)) // never: for the verifier
-	e.store(r7, slotRecord+record.OffLength, r3, u32)
-	e.mov(r2, r7)
-	e.addImm(r2, slotRecord)
-	e.loadMap(r1, runtime.MapEvents)
-	e.imm(r4, 0)
-	e.helper(asm.FnRingbufOutput)
+	e.output()
 	sent := e.newLabel("sent")
 	e.emit(asm.JEq.Imm(r0, 0, sent))
 	e.place(full)

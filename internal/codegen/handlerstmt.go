@@ -343,7 +343,7 @@ func (g *handler) addMap(s *ir.AddMap) {
 	if g.c.Single[s.Map] {
 		g.scalar(s.X)
 		g.single(s.Map, r1)
-		f.atomic(asm.AddAtomic, r1, r0)
+		f.atomic(asm.AddAtomic, r1, 0, r0)
 		f.storeImm(r1, valueSize(g.s.Maps[s.Map].Value), 1, u64)
 		return
 	}
@@ -367,7 +367,7 @@ func (g *handler) addMap(s *ir.AddMap) {
 	f.emit(asm.JEq.Imm(r0, 0, full))
 	f.place(add)
 	f.load(r1, r7, value, u64)
-	f.atomic(asm.AddAtomic, r0, r1)
+	f.atomic(asm.AddAtomic, r0, 0, r1)
 	f.jump(done)
 	f.place(full)
 	g.fault(runtime.MapFull)

@@ -237,7 +237,7 @@ func (g *generator) evaluate(f *fn, p *plan, e early, out string) {
 		f.storeImm(r10, frameFailed, 0, u64)
 	}
 	if p.static {
-		g.bias(f, out)
+		f.bias(r10, frameBiasKept, out)
 	}
 	if e.cfa {
 		g.cfa(f, p)
@@ -305,8 +305,8 @@ func (g *generator) pieces(f *fn, p *plan, s span) {
 	}
 }
 
-// bias computes the load bias of the probe's file.
-func (g *generator) bias(f *fn, out string) {
+// bias stores the load bias of the probe's file at base + off, or jumps to out.
+func (f *fn) bias(base asm.Register, off int, out string) {
 	f.mov(r1, r6)
 	f.helper(asm.FnGetAttachCookie)
 	f.mov(r1, r0)
@@ -315,7 +315,7 @@ func (g *generator) bias(f *fn, out string) {
 	f.load(r1, r0, siteAddr, u64)
 	f.load(r2, r6, offIP, u64)
 	f.emit(asm.Sub.Reg(r2, r1))
-	f.store(r10, frameBiasKept, r2, u64)
+	f.store(base, off, r2, u64)
 }
 
 // measure adds to r9 the room for the regions of a root, and keeps their sizes.

@@ -125,7 +125,7 @@ func claim(name, from string) *fn {
 		f.emit(asm.JEq.Imm(r0, 0, none))
 		f.mov(r8, r0)
 		f.imm(r0, 0)
-		f.atomic(asm.CmpXchg, r8, r6) // slotBusy is 0
+		f.atomic(asm.CmpXchg, r8, 0, r6) // slotBusy is 0
 		f.emit(asm.JEq.Imm(r0, 0, got))
 		f.addImm(r7, 1)
 	}
@@ -138,11 +138,11 @@ func claim(name, from string) *fn {
 	return f
 }
 
-// lose counts a lost record.
-func lose() *fn {
-	f := newFn(fnLose, num("counter"))
+// adder is a function that adds 1 to the element of a map that it is given.
+func adder(name, m string) *fn {
+	f := newFn(name, num("counter"))
 	out := f.newLabel("out")
-	f.lookup(runtime.MapCounters)
+	f.lookup(m)
 	f.emit(asm.JEq.Imm(r0, 0, out))
 	f.add1(r0)
 	f.place(out)
