@@ -3,7 +3,6 @@ package session
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"ferrotrace/internal/event"
@@ -66,26 +65,11 @@ func Count(ctx context.Context, o Options) (err error) {
 			costs[item.Count] = max(costs[item.Count], r.cost(i))
 		}
 	}
-	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
-		return err
-	}
-	if err := r.release(); err != nil {
-		return err
-	}
-	work, stop := r.until(ctx)
-	defer stop()
 	counts, _ := r.sess.Map(runtime.MapCounts)
-	done := r.look(work, stop, func() ([]event.Event, uint64, error) { return counted(rows, counts) })
-	r.ended(work)
-	stop()
-	<-done
-	r.o.Doing("taking the probes out")
-	if err := r.sess.Detach(); err != nil {
-		return fmt.Errorf("taking the probes out: %w", err)
+	status, err := r.table(ctx, n, func() ([]event.Event, uint64, error) { return counted(rows, counts) })
+	if err != nil {
+		return err
 	}
-	r.o.Doing("")
-	status := r.finish()
-	r.mapped()
 	for _, probe := range r.unplanted {
 		for _, item := range r.b.prog.Probes[probe].Items {
 			rows[item.Count].Exact = false

@@ -19,6 +19,7 @@ import (
 	"ferrotrace/internal/codegen"
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/program/ir"
+	"ferrotrace/internal/record"
 	"ferrotrace/internal/runtime"
 	local "ferrotrace/internal/runtime/user/tracer"
 	"ferrotrace/internal/script/ast"
@@ -75,7 +76,7 @@ func RunScript(ctx context.Context, o Options, sc Script) (status int, err error
 		keepMatching(tree, sc.Filter)
 	}
 	r := &run{o: o, started: time.Now(), b: newBuilder(o.Limits)}
-	s := &scripted{r: r, ctx: ctx, sc: sc, places: map[*check.Site]*scriptPlace{}, full: make(chan struct{})}
+	s := &scripted{r: r, ctx: ctx, sc: sc, places: map[*check.Site]*scriptPlace{}, full: make(chan struct{}), said: newOrdered(func(e *said) uint64 { return e.time })}
 	defer func() {
 		if s.symbols != nil {
 			err = errors.Join(err, s.symbols.close())
@@ -180,29 +181,23 @@ func (s *scripted) child() error {
 // samples if a process is named.
 func (s *scripted) targeted(p *ast.Program) bool {
 	named := len(s.r.o.PIDs) > 0 || len(s.r.o.Command) > 0
-	return hasSites(p) || named && slices.ContainsFunc(p.Probes, func(pr *ast.Probe) bool {
-		return slices.ContainsFunc(pr.Points, func(ap *ast.AttachPoint) bool { return ap.Provider == ast.Profile })
-	})
+	return hasSites(p) || named && anyPoint(p, func(ap *ast.AttachPoint) bool { return ap.Provider == ast.Profile })
 }
 
 // namesTarget says whether any probe names the file that it is in.
 func namesTarget(p *ast.Program) bool {
-	return slices.ContainsFunc(p.Probes, func(pr *ast.Probe) bool {
-		return slices.ContainsFunc(pr.Points, func(ap *ast.AttachPoint) bool { return ap.Target != "" })
-	})
+	return anyPoint(p, func(ap *ast.AttachPoint) bool { return ap.Target != "" })
 }
 
 // hasSites says whether any probe belongs to a site.
 func hasSites(p *ast.Program) bool {
-	for _, pr := range p.Probes {
-		for _, ap := range pr.Points {
-			switch ap.Provider {
-			case ast.Uprobe, ast.Uretprobe, ast.Usdt:
-				return true
-			}
-		}
-	}
-	return false
+	return anyPoint(p, func(ap *ast.AttachPoint) bool {
+		return ap.Provider == ast.Uprobe || ap.Provider == ast.Uretprobe || ap.Provider == ast.Usdt
+	})
+}
+
+func anyPoint(p *ast.Program, is func(*ast.AttachPoint) bool) bool {
+	return slices.ContainsFunc(p.Probes, func(pr *ast.Probe) bool { return slices.ContainsFunc(pr.Points, is) })
 }
 
 // scripted is a script's run.
@@ -216,7 +211,7 @@ type scripted struct {
 	compiled *codegen.Compiled
 	env      *show.Env
 	symbols  *symbols
-	pending  []said
+	said     ordered[said]
 	status   int
 	closed   bool
 	full     chan struct{}
@@ -265,15 +260,15 @@ func (s *scripted) bind() error {
 	var words []ir.Words
 	names := map[string]uint32{}
 	script := s.out.Script
+	for i, text := range script.Names {
+		names[text] = uint32(i)
+	}
 	name := func(text string) uint32 {
 		n, ok := names[text]
 		if !ok {
-			n = uint32(slices.Index(script.Names, text))
-			if int32(n) < 0 {
-				n = uint32(len(script.Names))
-				script.Names = append(script.Names, text)
-			}
+			n = uint32(len(script.Names))
 			names[text] = n
+			script.Names = append(script.Names, text)
 		}
 		return n
 	}
@@ -539,13 +534,12 @@ func (s *scripted) finish() {
 
 // add takes a record as it comes.
 func (s *scripted) add(raw []byte) error {
-	h, err := parseEvent(raw)
+	h, err := record.ParseHeader(raw)
 	if err != nil {
 		return err
 	}
-	s.pending = append(s.pending, said{h.Time, bytes.Clone(raw)})
-	if len(s.pending) >= maxPending {
-		return s.flush(h.Time - min(h.Time, uint64(10*slack)))
+	if before, due := s.said.add(said{h.Time, bytes.Clone(raw)}); due {
+		return s.flush(before)
 	}
 	return s.r.failed
 }
@@ -566,17 +560,14 @@ func (s *scripted) idle(now uint64) error {
 
 // flush does what happened before a time, in order.
 func (s *scripted) flush(before uint64) error {
-	slices.SortStableFunc(s.pending, func(a, b said) int { return cmp.Compare(a.time, b.time) })
-	n := 0
-	for ; n < len(s.pending) && s.pending[n].time < before; n++ {
+	if err := s.said.take(before, func(e *said) error {
 		if s.muted {
-			continue
+			return nil
 		}
-		if err := s.event(s.pending[n].raw); err != nil {
-			return err
-		}
+		return s.event(e.raw)
+	}); err != nil {
+		return err
 	}
-	s.pending = slices.Delete(s.pending, 0, n)
 	return s.r.failed
 }
 

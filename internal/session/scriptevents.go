@@ -20,8 +20,6 @@ import (
 	"ferrotrace/internal/script/show"
 )
 
-func parseEvent(raw []byte) (record.Header, error) { return record.ParseHeader(raw) }
-
 // event does what a handler asked for.
 func (s *scripted) event(raw []byte) error {
 	rec, err := s.compiled.Schema.Decode(raw)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -77,8 +75,7 @@ type tracer struct {
 	losses losses
 	// lostEntries is how many had been lost when that was last looked for.
 	lostEntries uint64
-	pending     []calls.Record
-	enough      int // records that are flushed though the ring is not empty
+	records     ordered[calls.Record]
 
 	shown, hidden uint64
 	last          uint64            // id of the last call that is shown under a limit
@@ -100,7 +97,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 		return err
 	}
 	notes.print(r.o.Note, r.o.Verbose)
-	t := &tracer{r: r, schema: compiled.Schema, enough: maxPending, full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
+	t := &tracer{r: r, schema: compiled.Schema, records: newOrdered(func(c *calls.Record) uint64 { return c.Time }), full: make(chan struct{}), hits: make([]uint64, len(r.b.prog.Probes))}
 	procs := r.procs
 	if r.command != nil {
 		procs = []*target.Process{r.command.Process}
@@ -199,24 +196,18 @@ func (t *tracer) add(raw []byte) error {
 	if rec.Item == 0 {
 		t.hits[rec.Cookie]++
 	}
-	t.pending = append(t.pending, calls.Record{
+	before, due := t.records.add(calls.Record{
 		Site: site, Time: rec.Time, CFA: rec.CFA, Values: rec.Values, Future: rec.Future, First: rec.First,
 		Hidden: rec.Flags&record.FlagHidden != 0,
 		Thread: event.Thread{PID: rec.PID, TID: rec.TID, Comm: comm(&rec.Comm)},
 	})
-	if len(t.pending) >= t.enough {
-		// The ring is never empty: what is old enough is in order nevertheless.
-		err := t.flush(rec.Time - min(rec.Time, uint64(10*slack)))
-		t.enough = max(maxPending, 2*len(t.pending))
+	if due {
+		err := t.flush(before)
 		t.losses.look()
 		return err
 	}
 	return t.r.failed
 }
-
-// maxPending is how many records wait for their order before they are passed on with
-// the ring not yet empty.
-const maxPending = 1 << 15
 
 func comm(b *[16]byte) string {
 	s, _, _ := strings.Cut(string(b[:]), "\x00")
@@ -263,16 +254,13 @@ func (t *tracer) flush(before uint64) error {
 		t.lostEntries = n
 		t.joiner.ForgetPolls()
 	}
-	inOrder := func(a, b calls.Record) int { return cmp.Compare(a.Time, b.Time) }
-	if !slices.IsSortedFunc(t.pending, inOrder) { // it mostly is
-		slices.SortStableFunc(t.pending, inOrder)
+	if err := t.records.take(before, func(c *calls.Record) error {
+		t.joiner.Add(*c)
+		t.limited(c.Time)
+		return nil
+	}); err != nil {
+		return err
 	}
-	n := sort.Search(len(t.pending), func(i int) bool { return t.pending[i].Time >= before })
-	for i := range t.pending[:n] {
-		t.joiner.Add(t.pending[i])
-		t.limited(t.pending[i].Time)
-	}
-	t.pending = slices.Delete(t.pending, 0, n)
 	return t.r.failed
 }
 
@@ -287,8 +275,8 @@ const reapEvery = 200 * time.Millisecond
 // time that one is missed, when its last records have come out of the ring.
 func (t *tracer) reap(now uint64) {
 	pending := map[uint32]bool{}
-	for i := range t.pending {
-		pending[t.pending[i].Thread.TID] = true
+	for i := range t.records.pending {
+		pending[t.records.pending[i].Thread.TID] = true
 	}
 	missed := map[uint32]uint64{}
 	gone := map[uint32]bool{} // by pid

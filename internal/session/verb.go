@@ -130,26 +130,36 @@ func (m *measured) run() error {
 	}
 	m.compiled = c
 	m.surroundings()
-	if err := r.o.Emit(event.Attached{Probes: n}); err != nil {
+	status, err := r.table(m.ctx, n, m.rows)
+	if err != nil {
 		return err
+	}
+	return m.close(status)
+}
+
+// table runs what fills a table, which rows reads, until what is traced ends or ctx is done;
+// then its probes are out. The status is the command's.
+func (r *run) table(ctx context.Context, probes int, rows func() ([]event.Event, uint64, error)) (status string, err error) {
+	if err := r.o.Emit(event.Attached{Probes: probes}); err != nil {
+		return "", err
 	}
 	if err := r.release(); err != nil {
-		return err
+		return "", err
 	}
-	work, stop := r.until(m.ctx)
+	work, stop := r.until(ctx)
 	defer stop()
-	done := r.look(work, stop, m.rows)
+	done := r.look(work, stop, rows)
 	r.ended(work)
 	stop()
 	<-done
 	r.o.Doing("taking the probes out")
 	if err := r.sess.Detach(); err != nil {
-		return fmt.Errorf("taking the probes out: %w", err)
+		return "", fmt.Errorf("taking the probes out: %w", err)
 	}
 	r.o.Doing("")
-	status := r.finish()
+	status = r.finish()
 	r.mapped()
-	return m.close(status)
+	return status, nil
 }
 
 // rows are those of the table, as they are by now.
