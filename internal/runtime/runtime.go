@@ -10,6 +10,7 @@ import (
 	"ferrotrace/internal/target"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Names of the maps that a runtime itself touches. A collection need not have
@@ -167,6 +168,15 @@ type Map interface {
 	Update(key []byte, values [][]byte) error
 	// Delete removes a key.
 	Delete(key []byte) error
+}
+
+// Monotonic is CLOCK_MONOTONIC in ns, the time of records.
+func Monotonic() uint64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		panic(err) // a clock that every Linux has
+	}
+	return uint64(t.Nano())
 }
 
 // CPUs is how many CPUs there may ever be: a per-CPU map has a value for each.

@@ -118,7 +118,7 @@ func (s *scripted) check(tree *ast.Program) error {
 	}
 	o := s.r.o
 	out, errs := check.Check(tree, s, check.Options{
-		Params: s.sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: monotonic(), Unsafe: s.sc.Unsafe, Child: len(o.Command) > 0,
+		Params: s.sc.Params, MaxStr: o.Limits.MaxStr, CPUs: cpus, Start: runtime.Monotonic(), Unsafe: s.sc.Unsafe, Child: len(o.Command) > 0,
 		Settings: s.sc.Settings, Warnings: s.sc.Lookups,
 		Named: s.sc.Named, CgroupID: cgroupID,
 		Hidden: s.sc.Hidden, Format: show.CheckFormat,

@@ -17,6 +17,7 @@ import (
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/program/ir"
 	"ferrotrace/internal/record"
+	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/script/show"
 )
 
@@ -250,5 +251,5 @@ func ahead(clock int32) uint64 {
 	if unix.ClockGettime(clock, &ts) != nil {
 		return 0
 	}
-	return uint64(ts.Nano()) - monotonic()
+	return uint64(ts.Nano()) - runtime.Monotonic()
 }

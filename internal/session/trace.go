@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"ferrotrace/internal/calls"
 	"ferrotrace/internal/event"
 	"ferrotrace/internal/index"
@@ -106,7 +104,7 @@ func (r *run) trace(ctx context.Context, notes *notes) error {
 	t.schema.Pretty = r.o.Pretty
 	t.schema.Func = newNames(t.stacks, r.files).at
 	t.joiner = calls.New(t.stacks, wallClock(), t.emit)
-	t.losses.clock = monotonic
+	t.losses.clock = runtime.Monotonic
 	if m, ok := r.sess.Map(runtime.MapCounters); ok {
 		t.losses.counters = m
 	}
@@ -366,17 +364,8 @@ func (t *tracer) finish() {
 	}
 }
 
-// monotonic is CLOCK_MONOTONIC in ns.
-func monotonic() uint64 {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
-		return 0
-	}
-	return uint64(ts.Nano())
-}
-
 // wallClock turns CLOCK_MONOTONIC into the time of day.
 func wallClock() func(uint64) time.Time {
-	now, base := time.Now(), monotonic()
+	now, base := time.Now(), runtime.Monotonic()
 	return func(m uint64) time.Time { return now.Add(time.Duration(m - base)) }
 }

@@ -230,12 +230,3 @@ func each(n int, f func(i int)) {
 	close(next)
 	wg.Wait()
 }
-
-// monotonic is CLOCK_MONOTONIC in ns, which is what bpf_ktime_get_ns tells.
-func monotonic() uint64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(err) // a clock that every Linux has
-	}
-	return uint64(t.Nano())
-}

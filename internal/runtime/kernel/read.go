@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"ferrotrace/internal/runtime"
 	"fmt"
 	"os"
 	"time"
@@ -25,7 +26,7 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 	var rec ringbuf.Record
 	for ctx.Err() == nil {
 		if rec.Remaining == 0 {
-			now := monotonic()
+			now := runtime.Monotonic()
 			if s.ring.AvailableBytes() == 0 {
 				if err := idle(now); err != nil {
 					return err
@@ -50,7 +51,7 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 // drain passes what is in the ring, and no more than that: probes that are still
 // attached can fill it as fast as it is read.
 func (s *session) drain(f func([]byte) error, idle func(uint64) error) error {
-	now := monotonic()
+	now := runtime.Monotonic()
 	left := s.ring.AvailableBytes()
 	s.ring.SetDeadline(time.Unix(0, 1))
 	var rec ringbuf.Record
@@ -78,7 +79,7 @@ func waitIdle(ctx context.Context, idle func(uint64) error) error {
 	tick := time.NewTicker(idleEvery)
 	defer tick.Stop()
 	for {
-		if err := idle(monotonic()); err != nil {
+		if err := idle(runtime.Monotonic()); err != nil {
 			return err
 		}
 		select {

@@ -7,10 +7,9 @@ import (
 	"maps"
 	"time"
 
+	"ferrotrace/internal/runtime"
 	"ferrotrace/internal/runtime/user/inject"
 	"ferrotrace/internal/runtime/user/shm"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -31,12 +30,12 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 	var (
 		pause   = minPause
 		told    time.Time
-		before  = monotonic() // when the pass before began
+		before  = runtime.Monotonic() // when the pass before began
 		waiting = map[*shm.Ring]*stuck{}
 	)
 	for {
 		done := ctx.Err() != nil // before the rings are read for the last time
-		now := monotonic()
+		now := runtime.Monotonic()
 		n, err := 0, error(nil)
 		more := false // records lie behind those that were given up
 		safe := now   // what was in the rings by then has been passed
@@ -234,13 +233,4 @@ func (p *process) addInside(ctx context.Context, code []inject.Range, tids map[i
 		}
 	}
 	return errors.Join(err, p.resume())
-}
-
-// monotonic is CLOCK_MONOTONIC in ns.
-func monotonic() uint64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(err) // a clock that every Linux has
-	}
-	return uint64(t.Nano())
 }

@@ -181,7 +181,7 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 	defer tick.Stop()
 	for {
 		done := ctx.Err() != nil
-		now := monotonic()
+		now := runtime.Monotonic()
 		if ok {
 			if _, err := ring.Read(f); err != nil {
 				return err
@@ -195,14 +195,6 @@ func (s *session) Read(ctx context.Context, f func([]byte) error, idle func(uint
 		case <-tick.C:
 		}
 	}
-}
-
-func monotonic() uint64 {
-	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
-		return 0
-	}
-	return uint64(ts.Nano())
 }
 
 // Map implements runtime.Session.
