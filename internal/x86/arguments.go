@@ -16,22 +16,10 @@ func (f *Func) ArgumentsRead(callee func(in *Inst, reg Reg) bool) RegSet {
 	for _, r := range argumentRegs {
 		args |= r.Set()
 	}
-	held := make([]RegSet, len(f.Insts)) // registers that hold what they did at the entry
-	seen := make([]bool, len(f.Insts))
-	var work []int
-	reach := func(i int, set RegSet) {
-		if seen[i] && set&^held[i] == 0 {
-			return
-		}
-		seen[i], held[i] = true, held[i]|set
-		work = append(work, i)
-	}
-	reach(start, args)
+	held := f.spread(start, args) // registers that hold what they did at the entry
 	read := RegSet(0)
-	for len(work) > 0 {
-		i := work[len(work)-1]
-		work = work[:len(work)-1]
-		in, set := &f.Insts[i], held[i]
+	for i, set, ok := held.next(); ok; i, set, ok = held.next() {
+		in := &f.Insts[i]
 		if in.Kind != Push && in.Kind != Syscall && !in.Loose {
 			read |= in.Reads & set
 		}
@@ -43,7 +31,7 @@ func (f *Func) ArgumentsRead(callee func(in *Inst, reg Reg) bool) RegSet {
 			}
 		}
 		next := set &^ changes(in)
-		f.eachSucc(i, func(j int) { reach(j, next) })
+		f.eachSucc(i, func(j int) { held.reach(j, next) })
 	}
 	return read
 }

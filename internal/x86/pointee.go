@@ -19,22 +19,10 @@ func (f *Func) ReadsThrough(src Source, callee func(in *Inst, reg Reg) (reads, o
 	if !found {
 		return false
 	}
-	held := make([]RegSet, len(f.Insts)) // registers that may hold the pointer
-	seen := make([]bool, len(f.Insts))
-	var work []int
-	reach := func(i int, set RegSet) {
-		if seen[i] && set&^held[i] == 0 {
-			return
-		}
-		seen[i], held[i] = true, held[i]|set
-		work = append(work, i)
-	}
-	reach(start, src.Reg.Set())
+	held := f.spread(start, src.Reg.Set()) // registers that may hold the pointer
 	reads := false
-	for len(work) > 0 {
-		i := work[len(work)-1]
-		work = work[:len(work)-1]
-		in, set := &f.Insts[i], held[i]
+	for i, set, ok := held.next(); ok; i, set, ok = held.next() {
+		in := &f.Insts[i]
 		address := RegSet(0)
 		if in.Mem.Has {
 			address = in.Mem.Base.Set() | in.Mem.Index.Set()
@@ -61,7 +49,7 @@ func (f *Func) ReadsThrough(src Source, callee func(in *Inst, reg Reg) (reads, o
 		case atSlot && (in.MemRead || in.Kind == Lea) || in.Reads&set != 0 && in.Writes.Has(in.Dst) && in.WritesFull&^Flags.Set() != 0:
 			next |= in.Dst.Set() // a copy, or an address computed from it
 		}
-		f.eachSucc(i, func(j int) { reach(j, next) })
+		f.eachSucc(i, func(j int) { held.reach(j, next) })
 	}
 	return reads
 }
