@@ -82,7 +82,8 @@ type jsonInline struct {
 	Exact    bool   `json:"exact"`
 }
 
-type jsonCall struct {
+// jsonHit is what calls and passes through lines begin with.
+type jsonHit struct {
 	ID       uint64   `json:"id"`
 	Time     string   `json:"time"`
 	PID      uint32   `json:"pid"`
@@ -91,6 +92,14 @@ type jsonCall struct {
 	Function string   `json:"function"`
 	Aliases  []string `json:"aliases,omitempty"`
 	Inlined  bool     `json:"inlined"`
+}
+
+func hitData(id uint64, at time.Time, t event.Thread, function string, aliases []string, in *event.Inline) jsonHit {
+	return jsonHit{id, jsonTime(at), t.PID, t.TID, t.Comm, function, aliases, in != nil}
+}
+
+type jsonCall struct {
+	jsonHit
 	*jsonInline
 	File string      `json:"file,omitempty"`
 	Line int         `json:"line,omitempty"`
@@ -99,14 +108,7 @@ type jsonCall struct {
 }
 
 type jsonLine struct {
-	ID       uint64      `json:"id"`
-	Time     string      `json:"time"`
-	PID      uint32      `json:"pid"`
-	TID      uint32      `json:"tid"`
-	Comm     string      `json:"comm"`
-	Function string      `json:"function"`
-	Aliases  []string    `json:"aliases,omitempty"`
-	Inlined  bool        `json:"inlined"`
+	jsonHit
 	Caller   string      `json:"caller,omitempty"`
 	CallFile string      `json:"call_file,omitempty"`
 	CallLine int         `json:"call_line,omitempty"`
@@ -240,19 +242,17 @@ func locatedData(l event.Located) jsonLocated {
 func jsonData(e event.Event) (any, error) {
 	switch e := e.(type) {
 	case event.Call:
-		d := jsonCall{ID: e.ID, Time: jsonTime(e.Time), PID: e.Thread.PID, TID: e.Thread.TID, Comm: e.Thread.Comm,
-			Function: e.Function, Aliases: e.Aliases, Inlined: e.Inline != nil, jsonInline: inlineData(e.Inline),
+		d := jsonCall{jsonHit: hitData(e.ID, e.Time, e.Thread, e.Function, e.Aliases, e.Inline), jsonInline: inlineData(e.Inline),
 			File: e.Source.File, Line: e.Source.Line, Poll: e.Poll, Args: make([]jsonValue, len(e.Args))}
 		for i, a := range e.Args {
 			d.Args[i] = namedData(a)
 		}
 		return d, nil
 	case event.Line:
-		d := jsonLine{ID: e.ID, Time: jsonTime(e.Time), PID: e.Thread.PID, TID: e.Thread.TID, Comm: e.Thread.Comm,
-			Function: e.Function, Aliases: e.Aliases, Exact: e.Exact, File: e.Source.File, Line: e.Source.Line,
+		d := jsonLine{jsonHit: hitData(e.ID, e.Time, e.Thread, e.Function, e.Aliases, e.Inline), Exact: e.Exact, File: e.Source.File, Line: e.Source.Line,
 			Locals: make([]jsonValue, len(e.Locals))}
 		if e.Inline != nil {
-			d.Inlined, d.Caller, d.CallFile, d.CallLine = true, e.Inline.Caller, e.Inline.Call.File, e.Inline.Call.Line
+			d.Caller, d.CallFile, d.CallLine = e.Inline.Caller, e.Inline.Call.File, e.Inline.Call.Line
 		}
 		for i, v := range e.Locals {
 			d.Locals[i] = namedData(v)
