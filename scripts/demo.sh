@@ -29,6 +29,8 @@ title 'what to try next'
 cat <<EOT
   functions of a program      bin/ferrotrace list $target/debug/args 'args::*'
   how often each is called    bin/ferrotrace count 'args::**' -- $target/debug/args 1 2 3
+  how long calls take         bin/ferrotrace latency hello -- $target/debug/args 1 2 3
+  a question of your own      bin/ferrotrace run -e 'uprobe:hello { @[args.i > 2] = count(); }' -- $target/debug/args 1 2 3
   a process that runs         bin/ferrotrace trace hello -p PID       (sudo, if it is not yours)
   every process of a file     sudo bin/ferrotrace trace hello -b $target/debug/args
   for scripts                 bin/ferrotrace trace hello -o json -- $target/debug/args 1
